@@ -1,0 +1,215 @@
+"""The method as Lightning callbacks, for the pipeline and for a LightningModule of one's own.
+
+    Trainer(callbacks=[Sparsity(1e-4), GammaHistogram(), Slimming(ratio=0.5)])
+
+Sparsity trains with the penalty (SlimmingTask has it built in), GammaHistogram shows what it does, Slimming takes the
+threshold at the end of the fit and makes the smaller network.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor, nn
+
+from netslim import sparsity
+from netslim.cost import count
+from netslim.recalibration import reestimated_statistics
+from netslim.slim import select_channels, slim
+from netslim.task import penalty_weight
+
+
+class Sparsity(Callback):
+    """Add the subgradient λ·sign(γ) of every BatchNorm layer in ``on_after_backward`` (equation 1).
+
+    Args:
+        strength: λ; the paper tries 1e-3, 1e-4 and 1e-5.
+
+    >>> Sparsity(-1e-4)
+    Traceback (most recent call last):
+    ValueError: λ is -0.0001; it must be positive, such as 1e-4
+    """
+
+    def __init__(self, strength: float) -> None:
+        if not strength > 0:
+            raise ValueError(f"λ is {strength}; it must be positive, such as 1e-4")
+        self.strength = strength
+        self._scales: list[nn.Parameter] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._scales = sparsity.bn_scales(pl_module)
+        if not self._scales:
+            raise ValueError(f"{type(pl_module).__name__} has no trainable BatchNorm scales to penalise")
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        sparsity.add_l1_subgradient(self._scales, penalty_weight(trainer, self.strength))
+
+
+class GammaHistogram(Callback):
+    """Write the distribution of γ to TensorBoard after every epoch (figure 4 of the paper).
+
+    Histograms of |γ|: ``gamma/all`` over all layers together, ``gamma/<layer>`` for each. Scalars
+    ``dead_gamma/below_{1e-04,1e-03,1e-02}``: the share of all γ with |γ| under that size.
+
+    Args:
+        every_n_epochs: default 1.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        layers = {name: bn.weight.detach().abs() for name, bn in sparsity.bn_layers(pl_module).items()}
+        if not layers or (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        shares = sparsity.dead_share(list(layers.values()))
+        pl_module.log_dict({f"dead_gamma/below_{limit:.0e}": share for limit, share in shares.items()})
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                for name, sizes in {"all": torch.cat(list(layers.values())), **layers}.items():
+                    logger.experiment.add_histogram(f"gamma/{name}", sizes.float().cpu(), trainer.current_epoch)
+
+
+class Slimming(Callback):
+    """At the end of fit: one threshold over all |γ|, the channels under it removed, a smaller module (section 3).
+
+    Works on any LightningModule whose ``forward`` runs the network on one batch of inputs. Afterwards ``slimmed`` holds
+    a copy of the module with the smaller network, BatchNorm statistics re-estimated, ready for ``Trainer.fit`` (the
+    paper's fine-tuning), and ``result`` holds what was measured:
+
+        {"threshold": largest |γ| removed, "removed": k, "prunable": N,
+         "layers": [{"name", "channels", "kept"}, ...], "uncounted": {op: times},
+         "dense": {"params", "macs", "metrics"}, "slim": {...}, "recalibrated": {"metrics"}}
+
+    where ``metrics`` is what the module's own validation (or test) step logs. The slim network computes what the dense
+    one with γ = β = 0 on the removed channels computes, so its accuracy is that of the masked network.
+
+    Args:
+        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
+        network: attribute path of the network inside the module; default "" is the module itself.
+        split: which loop measures, "val" (default) or "test".
+        example_input: one input batch; default the module's ``example_input_array``, else the first validation/test
+            batch's first element.
+        recalibration_batches: how many training batches re-estimate the statistics, default 100.
+        **selection: passed on to ``select_channels``: floor, coupling, ...
+    """
+
+    def __init__(
+        self,
+        ratio: float,
+        *,
+        network: str = "",
+        split: Literal["val", "test"] = "val",
+        example_input: Tensor | None = None,
+        recalibration_batches: int = 100,
+        **selection: Any,
+    ) -> None:
+        if not 0 <= ratio < 1:
+            raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
+        self.ratio, self.network, self.split = ratio, network, split
+        self.example_input, self.recalibration_batches, self.selection = example_input, recalibration_batches, selection
+        self.slimmed: LightningModule | None = None
+        self.result: dict[str, Any] = {}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        if data is None:
+            data = _Loaders(trainer.train_dataloader, trainer.val_dataloaders)
+        # Each process measures on its own device; a second process group inside a running one would hang.
+        evaluator = Trainer(
+            accelerator=trainer.strategy.root_device.type,
+            devices=1 if trainer.strategy.root_device.index is None else [trainer.strategy.root_device.index],
+            precision=trainer.precision,
+            plugins=[LightningEnvironment()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        self.run(pl_module, data, evaluator)
+
+    def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
+        """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures. Returns ``slimmed``."""
+        module, data = copy.deepcopy(module), copy.copy(data)  # the caller's keep their trainer
+        dense = module.get_submodule(self.network)
+        dense_metrics = self._measure(module, data, evaluator)
+        example = self._example(module, data)
+        with torch.no_grad():
+            keep = select_channels(dense, ratio=self.ratio, example_input=example, **self.selection)
+            small = slim(dense, keep, example_input=example)
+        small_module = self._replace(module, small)
+        before, after = count(dense, example_input=example), count(small, example_input=example)
+        self.result = {
+            **_selection_summary(dense, keep),
+            "uncounted": before.uncounted,
+            "dense": {"params": before.params, "macs": before.macs, "metrics": dense_metrics},
+            "slim": {
+                "params": after.params,
+                "macs": after.macs,
+                "metrics": self._measure(small_module, data, evaluator),
+            },
+        }
+        self._recalibrate(small_module, data, evaluator)
+        self.result["recalibrated"] = {"metrics": self._measure(small_module, data, evaluator)}
+        self.slimmed = small_module
+        return small_module
+
+    def _replace(self, module: LightningModule, small: nn.Module) -> LightningModule:
+        if not self.network:
+            assert isinstance(small, LightningModule)
+            return small
+        module = copy.deepcopy(module)
+        module.set_submodule(self.network, small)
+        return module
+
+    def _measure(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> dict[str, float]:
+        run = evaluator.validate if self.split == "val" else evaluator.test
+        return {k: v for result in run(module, datamodule=data, verbose=False) for k, v in result.items()}
+
+    def _recalibrate(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> None:
+        # The module's own validation loop over training batches, with BatchNorm collecting statistics: inputs reach the
+        # network exactly as they do in validation, whatever shape a batch has.
+        view = copy.copy(data)
+        view.val_dataloader = data.train_dataloader  # type: ignore[method-assign]
+        limit, evaluator.limit_val_batches = evaluator.limit_val_batches, self.recalibration_batches
+        with reestimated_statistics(module):
+            evaluator.validate(module, datamodule=view, verbose=False)
+        evaluator.limit_val_batches = limit
+
+    def _example(self, module: LightningModule, data: LightningDataModule) -> Any:
+        example = self.example_input if self.example_input is not None else module.example_input_array
+        if example is None:
+            batch = next(iter(data.val_dataloader() if self.split == "val" else data.test_dataloader()))
+            batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, module.device, 0), 0)
+            example = batch[0] if isinstance(batch, (tuple, list)) else batch
+        return example
+
+
+class _Loaders(LightningDataModule):
+    """Data loaders that were given to ``fit`` directly, as a data module."""
+
+    def __init__(self, train: Any, val: Any) -> None:
+        super().__init__()
+        self._train, self._val = train, val
+
+    def train_dataloader(self) -> Any:
+        return self._train
+
+    def val_dataloader(self) -> Any:
+        return self._val
+
+
+def _selection_summary(dense: nn.Module, keep: dict[str, Tensor]) -> dict[str, Any]:
+    layers = sparsity.bn_layers(dense)
+    removed = torch.cat([layers[name].weight.detach().abs()[~stays.to(layers[name].weight.device)] for name, stays in keep.items()])
+    return {
+        "threshold": removed.max().item() if len(removed) else 0.0,
+        "removed": len(removed),
+        "prunable": sum(len(stays) for stays in keep.values()),
+        "layers": [{"name": name, "channels": len(stays), "kept": int(stays.sum())} for name, stays in keep.items()],
+    }

@@ -1,0 +1,48 @@
+"""Where and how long something ran: what a published number has to say of itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("netslim", "torch", "torchvision", "lightning")
+
+
+def describe_run(command: str) -> Callable[[], dict[str, object]]:
+    """Start the clock; the function returned gives {"started", "seconds", "command", "versions", "hardware"}."""
+    started, clock = datetime.now(timezone.utc), time.monotonic()
+    return lambda: {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - clock, 1),
+        "command": command,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": hardware(),
+    }
+
+
+def hardware() -> str:
+    """One line: the accelerators if torch sees any, and the processor cores this process may use."""
+    cores = f"{_cores()} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"
+    return cores
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,229 @@
+"""The pipeline of the paper's figure 2: train with sparsity, slim, fine-tune, record.
+
+    train(λ, seed) ──► slim(ratio) ──► fine-tune(λ = 0) ──► record of the job
+    train-160 epochs    threshold,       same recipe,
+    L1 on γ             emit, measure    slim network
+
+Each arrow is a stage with a folder under ``outputs/``: written once, skipped when finished, shared by all jobs that need
+it (three λ and two ratios train three times), resumed at the last whole epoch when it was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from netslim import artifacts, sparsity
+from netslim.artifacts import Record
+from netslim.callbacks import GammaHistogram, Slimming
+from netslim.cost import count
+from netslim.environment import describe_run
+from netslim.progress import EpochSeed, History, Progress
+from netslim.slim import load, save
+from netslim.task import SlimmingTask
+
+log = logging.getLogger("netslim")
+
+Build = Callable[..., Any]
+
+
+def run(
+    sweep: Path,
+    *,
+    strength: float,
+    ratio: float,
+    seed: int,
+    epochs: int,
+    finetune_epochs: int,
+    network: Callable[[], nn.Module],
+    data: Callable[[], LightningDataModule],
+    task: Callable[..., SlimmingTask],
+    finetune_task: Callable[..., SlimmingTask],
+    trainer: Callable[..., Trainer],
+    slimming: Callable[..., Slimming],
+    settings: Mapping[str, Any],
+    command: str,
+) -> Record:
+    """One job: one λ, one ratio, one seed, through all stages. Returns (and writes) the job's record.
+
+    Args:
+        sweep: the folder for everything of this experiment, such as outputs/lab4.
+        strength: λ of equation 1.
+        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
+        seed: of initialisation, order, augmentation and dropout.
+        epochs, finetune_epochs: lengths of the trainings; ``finetune_epochs=0`` leaves fine-tuning out.
+        network, data: make the dense network and the data module.
+        task, finetune_task: make the SlimmingTask from a network and ``strength``.
+        trainer: makes a Trainer from ``max_epochs, callbacks, logger, ...``.
+        slimming: makes the Slimming callback from ``ratio``.
+        settings: plain data under the keys "train", "slim", "finetune": all that determines each stage beside λ, ratio
+            and seed. A stage with other settings is another stage.
+        command: repeats just this job; it is recorded.
+    """
+    at = {"lambda_": strength, "seed": seed}
+    pruned = {"lambda_": strength, "ratio": ratio, "seed": seed}
+
+    trained = artifacts.stage(
+        sweep,
+        "train",
+        {**settings["train"], "lambda": strength, "seed": seed, "epochs": epochs},
+        lambda folder: train(
+            folder, network=network, data=data, task=task, trainer=trainer, strength=strength, seed=seed, epochs=epochs,
+            command=command,
+        ),
+        **at,
+    )
+    slimmed = artifacts.stage(
+        sweep,
+        "slim",
+        {**settings["slim"], "train": trained["name"], "ratio": ratio},
+        lambda folder: slim(
+            folder, sweep / trained["name"], network=network, data=data, task=task, trainer=trainer,
+            slimming=slimming, ratio=ratio, command=command,
+        ),
+        **pruned,
+    )
+    finetuned = finetune_epochs and artifacts.stage(
+        sweep,
+        "finetune",
+        {**settings["finetune"], "slim": slimmed["name"], "epochs": finetune_epochs, "seed": seed},
+        lambda folder: finetune(
+            folder, sweep / slimmed["name"], network=network, data=data, task=finetune_task, trainer=trainer, seed=seed,
+            epochs=finetune_epochs, command=command,
+        ),
+        **pruned,
+    )
+    return record(sweep, trained, slimmed, finetuned or None, command=command)
+
+
+def train(
+    folder: Path, *, network: Build, data: Build, task: Build, trainer: Build, strength: float, seed: int, epochs: int,
+    command: str,
+) -> Record:
+    """Sparsity training (section 3): the dense network, λ·Σ|γ| beside the loss, accuracy after the last epoch."""
+    lightning.seed_everything(seed, verbose=False)
+    dense, images = network(), data()
+    module = task(dense, strength=strength)
+    history, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
+    artifacts.write_tensors(folder / "weights.pt", dense.state_dict())
+    artifacts.write_json(
+        folder / "scales.json", {name: bn.weight.tolist() for name, bn in sparsity.bn_layers(dense).items()}
+    )
+    momentum = module.optimizers().param_groups[0].get("momentum", 0.0)  # type: ignore[union-attr]
+    budget = sparsity.shrinkage_budget(strength, [history.rates], momentum)
+    title = getattr(images, "title", type(images).__name__)
+    return {"network": type(dense).__name__, "data": title, "budget": budget, **told}
+
+
+def slim(
+    folder: Path, trained: Path, *, network: Build, data: Build, task: Build, trainer: Build, slimming: Build, ratio: float,
+    command: str,
+) -> Record:
+    """Threshold over all |γ|, channels removed, accuracy before, after, and with BatchNorm statistics re-estimated."""
+    told = describe_run(command)
+    dense = network()
+    dense.load_state_dict(artifacts.read_tensors(trained / "weights.pt"))
+    callback = slimming(ratio=ratio, network="network", split="test")
+    quiet = trainer(logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False)
+    small = callback.run(task(dense, strength=0.0), data(), quiet)
+    save(small.network, folder / "slim.pt")
+    result = {key: _with_test_counts(value) for key, value in callback.result.items()}
+    log.info(
+        "%s | removed %d of %d channels | test accuracy %.1f %% dense, %.1f %% pruned, %.1f %% recalibrated",
+        folder.name, result["removed"], result["prunable"],
+        *(100 * _accuracy(result[key]["test"]) for key in ("dense", "slim", "recalibrated")),
+    )
+    return {"train": trained.name, **result, "run": told()}
+
+
+def finetune(
+    folder: Path, slimmed: Path, *, network: Build, data: Build, task: Build, trainer: Build, seed: int, epochs: int,
+    command: str,
+) -> Record:
+    """Fine-tuning (section 3): the slim network, the same recipe, no penalty."""
+    lightning.seed_everything(seed, verbose=False)
+    small = load(slimmed / "slim.pt", network())
+    _, told = fit(
+        folder, task(small, strength=0.0), data(), trainer=trainer, seed=seed, epochs=epochs, command=command
+    )
+    save(small, folder / "slim.pt")
+    return {"slim": slimmed.name, **told}
+
+
+def fit(
+    folder: Path, module: SlimmingTask, data: LightningDataModule, *, trainer: Build, seed: int, epochs: int, command: str
+) -> tuple[History, Record]:
+    """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once."""
+    told = describe_run(command)
+    history, checkpoint = History(), folder / "last.ckpt"
+    resumed = checkpoint.exists()
+    runner: Trainer = trainer(
+        max_epochs=epochs,
+        default_root_dir=folder,
+        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False),
+        callbacks=[
+            EpochSeed(seed),
+            GammaHistogram(),
+            history,
+            Progress(folder.name.rsplit("_", 1)[0], history),
+            ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
+        ],
+    )
+    if resumed:
+        log.info("%s | going on from %s", folder.name, checkpoint.name)
+    runner.fit(module, data, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
+    (metrics,) = runner.test(module, data, verbose=False)
+    test = _with_test_counts({"metrics": metrics})["test"]
+    log.info("%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * _accuracy(test))
+    return history, {"epochs": history.rows, "test": test, "run": told()}
+
+
+def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | None, *, command: str) -> Record:
+    """Write which stages the job consists of, and its final numbers as TensorBoard hyper-parameters."""
+    labels = {"lambda_": slimmed["lambda"], "ratio": slimmed["ratio"], "seed": slimmed["seed"]}
+    folder = artifacts.job_folder(sweep, **labels)
+    job = {
+        **{key.rstrip("_"): value for key, value in labels.items()},
+        "train": trained["name"],
+        "slim": slimmed["name"],
+        "finetune": finetuned["name"] if finetuned else None,
+        "command": command,
+    }
+    if artifacts.finished(folder) == job:
+        return job
+    final = {
+        "final/dense accuracy": _accuracy(trained["test"]),
+        "final/pruned accuracy": _accuracy(slimmed["slim"]["test"]),
+        "final/recalibrated accuracy": _accuracy(slimmed["recalibrated"]["test"]),
+        **({"final/fine-tuned accuracy": _accuracy(finetuned["test"])} if finetuned else {}),
+        "final/parameters": slimmed["slim"]["params"],
+        "final/MACs": slimmed["slim"]["macs"],
+    }
+    logger = TensorBoardLogger(sweep, name="", version=folder.name, default_hp_metric=False)
+    logger.log_hyperparams({"λ": labels["lambda_"], "ratio": labels["ratio"], "seed": labels["seed"]}, final)
+    logger.finalize("success")
+    artifacts.write_json(folder / "record.json", job)
+    return job
+
+
+def _with_test_counts(value: Any) -> Any:
+    """Replace the metrics that SlimmingTask's test loop logs by {"correct", "total", "loss"}."""
+    if not isinstance(value, dict) or "metrics" not in value:
+        return value
+    metrics = value["metrics"]
+    test = {"correct": round(metrics["test/correct"]), "total": round(metrics["test/total"]), "loss": metrics["loss/test"]}
+    return {**{key: v for key, v in value.items() if key != "metrics"}, "test": test}
+
+
+def _accuracy(test: Mapping[str, float]) -> float:
+    return test["correct"] / test["total"]

@@ -1,0 +1,120 @@
+"""What a stage leaves behind per epoch (History), what a person sees meanwhile (Progress), and the seed of each epoch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+log = logging.getLogger("netslim")
+
+COLUMNS = {
+    "loss/train": "train_loss",
+    "accuracy/train": "train_accuracy",
+    "loss/val": "val_loss",
+    "accuracy/val": "val_accuracy",
+    "dead_gamma/below_1e-04": "dead_1e-04",
+    "dead_gamma/below_1e-03": "dead_1e-03",
+    "dead_gamma/below_1e-02": "dead_1e-02",
+}
+
+
+class History(Callback):
+    """One row of numbers per epoch, kept in the checkpoint, so that a resumed run has the curves of the whole.
+
+    ``rates`` adds up the learning rate of every optimiser step, for the shrinkage budget.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.rates = 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        metrics = trainer.callback_metrics
+        row = {column: float(metrics[name]) for name, column in COLUMNS.items() if name in metrics}
+        wrong = [column for column, value in row.items() if not math.isfinite(value)]
+        if wrong:
+            raise FloatingPointError(
+                f"epoch {trainer.current_epoch + 1}: {', '.join(wrong)} is not a finite number; training diverged, "
+                "lower optimizer.lr or lambda"
+            )
+        steps = trainer.global_step - sum(int(r["steps"]) for r in self.rows)
+        self.rates += rate * steps
+        self.rows.append({"epoch": trainer.current_epoch + 1, "lr": rate, "steps": steps, **row})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "rates": self.rates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.rates = state_dict["rows"], state_dict["rates"]
+
+
+class EpochSeed(Callback):
+    """Seed torch's generators anew at each epoch's first batch: a resumed epoch draws what the uninterrupted one drew.
+
+    Order and augmentation of the data have generators of their own; this is for dropout and the like.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            torch.manual_seed((self.seed << 20) + trainer.current_epoch)
+
+
+class Progress(Callback):
+    """A bar over the batches of all epochs on a terminal, one line per epoch elsewhere.
+
+    Shows epoch, loss, accuracy and the share of γ under 1e-2. Numbers come from epoch ends: none is fetched from the
+    device in between.
+    """
+
+    def __init__(self, title: str, history: History) -> None:
+        self.title, self.history = title, history
+        self._bar: tqdm | None = None
+        self._since = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.monotonic()
+        if sys.stderr.isatty() and trainer.is_global_zero:
+            total = int(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
+            done = trainer.current_epoch * int(trainer.num_training_batches)
+            self._bar = tqdm(total=total, initial=done, desc=self.title, unit="batch", dynamic_ncols=True, leave=True)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        row = self.history.rows[-1]
+        shown = {
+            "loss": f"{row['train_loss']:.3f}",
+            "accuracy": f"{row['train_accuracy']:.1%}",
+            **({"val": f"{row['val_accuracy']:.1%}"} if "val_accuracy" in row else {}),
+            **({"dead γ": f"{row['dead_1e-02']:.0%}"} if "dead_1e-02" in row else {}),
+        }
+        epoch = f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join([epoch, *(f"{k} {v}" for k, v in shown.items())]))
+        elif trainer.is_global_zero:
+            seconds, self._since = time.monotonic() - self._since, time.monotonic()
+            log.info("%s | %s | %s | %.1f s", self.title, epoch, ", ".join(f"{k} {v}" for k, v in shown.items()), seconds)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

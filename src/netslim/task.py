@@ -1,0 +1,111 @@
+"""Step 1 of the method: training with the sparsity penalty, as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from netslim import sparsity
+
+
+class SlimmingTask(LightningModule):
+    """Image classification with cross-entropy, and L1 on the BatchNorm scales (equation 1 of the paper).
+
+    Args:
+        network: maps images (N, C, H, W) to logits (N, classes).
+        optimizer: makes the optimiser from the parameters, e.g. ``partial(torch.optim.SGD, lr=0.1, momentum=0.9)``.
+        scheduler: makes the learning-rate schedule from ``(optimizer, epochs=...)``, stepped once per epoch; None keeps
+            the rate.
+        strength: λ. 0 trains without the penalty: the baseline, and fine-tuning.
+        label_smoothing: 0 to 1, default 0 as in the paper.
+
+    Logs per epoch ``loss/{train,val,test}`` (cross-entropy alone), ``accuracy/{train,val,test}`` (0..1) and
+    ``penalty/l1`` (Σ|γ|, before λ).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        strength: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not strength >= 0:
+            raise ValueError(f"λ is {strength}; it must be 0 (no penalty) or positive, such as 1e-4")
+        self.network = network
+        self.strength = strength
+        self.label_smoothing = label_smoothing
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._scales: list[nn.Parameter] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def _step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+        images, labels = batch  # (N, C, H, W), (N,)
+        logits = self(images)  # (N, classes)
+        smoothing = self.label_smoothing if split == "train" else 0.0
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        correct = (logits.detach().argmax(dim=1) == labels).float()
+        scores = {f"loss/{split}": loss.detach(), f"accuracy/{split}": correct.mean()}
+        once = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log_dict(scores, batch_size=len(labels), **once)
+        if split == "test":  # exact counts, for "1000/10000"
+            counts = {"test/correct": correct.sum(), "test/total": torch.full_like(loss, len(labels))}
+            self.log_dict(counts, reduce_fx="sum", logger=False, **once)
+        return loss
+
+    def on_fit_start(self) -> None:
+        self._scales = sparsity.bn_scales(self.network)
+        if self.strength and not self._scales:
+            raise ValueError(f"{type(self.network).__name__} has no trainable BatchNorm scales to penalise; set λ = 0")
+
+    def on_after_backward(self) -> None:
+        """Add λ·sign(γ) to the gradients of γ: the L1 term of equation 1, which never shows in the logged loss."""
+        if self.strength:
+            sparsity.add_l1_subgradient(self._scales, penalty_weight(self.trainer, self.strength))
+
+    def on_train_epoch_end(self) -> None:
+        if self._scales:
+            self.log("penalty/l1", sparsity.l1_norm(self._scales))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        epochs = self.trainer.max_epochs
+        return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer, epochs=epochs)}
+
+
+def penalty_weight(trainer: Trainer, strength: float) -> float | Tensor:
+    """What to multiply sign(γ) with in ``on_after_backward``, so that one optimiser step equals one with λ·Σ|γ| in the loss.
+
+    The hook runs after every micro-batch, where Lightning has divided the loss by ``accumulate_grad_batches``; the
+    penalty is divided likewise. Under fp16 the gradients are still multiplied by the GradScaler's scale; so is the
+    penalty, on the device, without synchronisation. Under DDP the gradients have been averaged over the processes, and
+    every process adds the same term to them. Clipping comes later and sees the sum, as it would with the term in the loss.
+    """
+    weight = strength / trainer.accumulate_grad_batches
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None:
+        return weight
+    return scaler.scale(torch.tensor(weight, device=trainer.strategy.root_device))
