@@ -1,0 +1,146 @@
+"""Oracle: a plain PyTorch loop with λ·Σ|γ| in the loss, in float64, against the LightningModule with the hook."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from netslim import Sparsity
+from netslim.sparsity import bn_scales
+from netslim.task import SlimmingTask
+
+STRENGTH, RATE = 0.05, 0.1
+SGD = partial(torch.optim.SGD, lr=RATE, momentum=0.9, weight_decay=1e-2)
+
+
+class Scaled(MixedPrecision):
+    """fp16's gradient scaling with float64 arithmetic, so that equality can be exact."""
+
+    def __init__(self):
+        super().__init__("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2))
+
+    def autocast_context_manager(self):
+        return torch.autocast("cpu", enabled=False)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
+    )
+    nn.init.uniform_(net[1].weight, -1, 1)
+    return net.double()
+
+
+def batches(count: int = 8, size: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    return [
+        (torch.randn(size, 2, 4, 4, generator=generator, dtype=torch.float64), torch.randint(3, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def loader(data) -> DataLoader:
+    images, labels = (torch.cat(parts) for parts in zip(*data, strict=True))
+    return DataLoader(TensorDataset(images, labels), batch_size=len(data[0][0]))
+
+
+def plain_loop(net: nn.Module, data, *, strength: float, accumulate: int = 1, clip: float | None = None) -> nn.Module:
+    optimizer = SGD(net.parameters())
+    for index, (images, labels) in enumerate(data):
+        penalty = strength * sum(gamma.abs().sum() for gamma in bn_scales(net))
+        ((F.cross_entropy(net(images), labels) + penalty) / accumulate).backward()
+        if (index + 1) % accumulate == 0 or index + 1 == len(data):
+            if clip is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+    return net
+
+
+def lightning_loop(task: LightningModule, data, **trainer) -> None:
+    Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **trainer,
+    ).fit(task, loader(data))
+
+
+def largest_difference(one: nn.Module, other: nn.Module) -> float:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return max((a.double() - b.double()).abs().max().item() for a, b in pairs)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "gradscaler"])
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize(("accumulate", "count"), [(1, 8), (2, 8), (4, 7)])
+def test_hook_equals_the_term_in_the_loss(accumulate, count, clip, scaled):
+    data = batches(count)
+    task = SlimmingTask(network(), optimizer=SGD, strength=STRENGTH)
+    plugins = [Scaled()] if scaled else None
+    lightning_loop(task, data, accumulate_grad_batches=accumulate, gradient_clip_val=clip, plugins=plugins)
+    oracle = plain_loop(network(), data, strength=STRENGTH, accumulate=accumulate, clip=clip)
+    assert largest_difference(task.network, oracle) < 1e-12
+    assert largest_difference(task.network, plain_loop(network(), data, strength=0, accumulate=accumulate, clip=clip)) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_callback_gives_ones_own_module_the_same_penalty():
+    class Own(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self.body(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return SGD(self.parameters())
+
+    own = Own()
+    lightning_loop(own, batches(), callbacks=[Sparsity(STRENGTH)], accumulate_grad_batches=2)
+    assert largest_difference(own.body, plain_loop(network(), batches(), strength=STRENGTH, accumulate=2)) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
+    data = batches()
+    task = SlimmingTask(network(), optimizer=SGD, strength=0.0)
+    lightning_loop(task, data)
+    assert largest_difference(task.network, plain_loop(network(), data, strength=0.0)) < 1e-12
+    with torch.no_grad():
+        expected = F.cross_entropy(copy.deepcopy(task.network).eval()(data[0][0]), data[0][1])
+    (logged,) = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False).test(
+        SlimmingTask(task.network, optimizer=SGD, strength=STRENGTH), loader(data[:1]), verbose=False
+    )
+    assert logged["loss/test"] == pytest.approx(expected.item())
+    assert logged["test/total"] == len(data[0][1])
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_smoothing_is_for_training_alone():
+    data = batches(1)
+    task = SlimmingTask(network(), optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
+    lightning_loop(task, data)
+    expected = F.cross_entropy(network()(data[0][0]), data[0][1], label_smoothing=0.3)
+    assert task.trainer.callback_metrics["loss/train"].item() == pytest.approx(expected.item())
+
+
+def test_bad_lambda_is_named():
+    with pytest.raises(ValueError, match=r"λ is -0\.1"):
+        SlimmingTask(network(), optimizer=SGD, strength=-0.1)
+    with pytest.raises(ValueError, match="λ is nan"):
+        SlimmingTask(network(), optimizer=SGD, strength=float("nan"))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_network_without_batchnorm_cannot_be_penalised():
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(32, 3)).double()
+    with pytest.raises(ValueError, match="no trainable BatchNorm"):
+        lightning_loop(SlimmingTask(bare, optimizer=SGD, strength=0.1), batches())
