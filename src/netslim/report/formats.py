@@ -1,0 +1,103 @@
+"""How numbers are written in the report: λ, ratios, accuracies, counts, durations."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from netslim.report.results import Record, Spread
+
+NONE = "–"
+
+
+def strength(value: float) -> str:
+    """λ in scientific notation with its shortest exact digits, and plain 0.
+
+    >>> strength(0.0001), strength(2.5e-05), strength(0.0)
+    ('1e-4', '2.5e-5', '0')
+    """
+    return f"{Decimal(repr(float(value))).normalize():e}" if value else "0"
+
+
+def ratio(value: float) -> str:
+    """A prune ratio in percent, no more digits than it has.
+
+    >>> ratio(0.5), ratio(0.905)
+    ('50 %', '90.5 %')
+    """
+    return f"{100 * value:.8g} %"
+
+
+def test_line(test: Record) -> str:
+    """The line of the lab.
+
+    >>> test_line({"correct": 1000, "total": 10000})
+    'Test set: Accuracy: 1000/10000 (10.0%)'
+    """
+    correct, total = test["correct"], test["total"]
+    return f"Test set: Accuracy: {correct}/{total} ({100 * correct / total:.1f}%)"
+
+
+def percent(value: Spread | None, digits: int = 2) -> str:
+    """Mean in percent, with ± the sample standard deviation when there are several seeds.
+
+    >>> percent(Spread(0.935, 0.0012, 3)), percent(Spread(0.935, None, 1))
+    ('93.50 ± 0.12', '93.50')
+    """
+    if value is None:
+        return NONE
+    text = f"{100 * value.mean:.{digits}f}"
+    return text if value.std is None else f"{text} ± {100 * value.std:.{digits}f}"
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points, signed, with a true minus.
+
+    >>> points(-0.0123), points(0.001)
+    ('−1.23', '+0.10')
+    """
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """A count with thin spaces between the thousands.
+
+    >>> count(20035018).replace(chr(0x202F), "_")
+    '20_035_018'
+    """
+    return f"{round(value):,}".replace(",", "\u202f")
+
+
+def short(value: float) -> str:
+    """A count with three or more digits that matter and the unit.
+
+    >>> short(20035018), short(398136320), short(640)
+    ('20.0 M', '398.1 M', '640')
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.{2 if value < 10 * size else 1}f} {unit}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Wall-clock time for reading.
+
+    >>> duration(3.14159), duration(75), duration(4000)
+    ('3.1 s', '1 min 15 s', '1 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def listing(words: list[str]) -> str:
+    """Words as a list in a sentence.
+
+    >>> listing(["a", "b", "c"]), listing(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""

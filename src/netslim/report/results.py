@@ -1,0 +1,244 @@
+"""Records of a sweep -> parts, rows and mean ± std. Pure: nothing is drawn or written here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shlex
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = dict[str, Any]
+SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same three that training logs
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of one number over ``n`` seeds; ``std`` is None for n = 1."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Mean and sample standard deviation (n − 1 in the denominator); None when there is no value.
+
+    >>> spread([1.0, 2.0, 3.0])
+    Spread(mean=2.0, std=1.0, n=3)
+    >>> spread([0.5])
+    Spread(mean=0.5, std=None, n=1)
+    """
+    known = list(values)
+    if not known:
+        return None
+    std = statistics.stdev(known) if len(known) > 1 else None
+    return Spread(statistics.fmean(known), std, len(known))
+
+
+def accuracy(test: Record) -> float:
+    """Share of the test images that were classified correctly, 0..1."""
+    return float(test["correct"]) / int(test["total"])
+
+
+def finetuned(job: Record) -> Record | None:
+    """The test record after fine-tuning, or None when the job was run without it."""
+    return job["finetune"]["test"] if job["finetune"] else None
+
+
+# The four accuracies of a job, in the order in which they come about. Test accuracy is measured at the last epoch only.
+STAGES: dict[str, Callable[[Record], Record | None]] = {
+    "dense": lambda job: job["slim"]["dense"]["test"],
+    "after pruning": lambda job: job["slim"]["slim"]["test"],
+    "after recalibration": lambda job: job["slim"]["recalibrated"]["test"],
+    "after fine-tuning": finetuned,
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The jobs that may be compared and averaged: same network, same data, same settings but λ, ratio and seed."""
+
+    label: str  # what tells this part from the others; "" when it is the only one
+    jobs: list[Record]
+
+    @property
+    def network(self) -> str:
+        return str(self.jobs[0]["train"]["network"])
+
+    @property
+    def data(self) -> str:
+        return str(self.jobs[0]["train"]["data"])
+
+    @property
+    def lambdas(self) -> list[float]:
+        return sorted({job["lambda"] for job in self.jobs})
+
+    @property
+    def ratios(self) -> list[float]:
+        return sorted({job["ratio"] for job in self.jobs})
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({job["seed"] for job in self.jobs})
+
+    def at(self, strength: float, ratio: float) -> list[Record]:
+        """The jobs of one λ and one ratio, one per seed, in the order of the seeds."""
+        return [job for job in self.jobs if job["lambda"] == strength and job["ratio"] == ratio]
+
+    def trained(self, strength: float) -> list[Record]:
+        """The sparsity trainings of one λ, one per seed: jobs of several ratios share them."""
+        return list({job["train"]["name"]: job["train"] for job in self.jobs if job["lambda"] == strength}.values())
+
+    def finetunings(self, strength: float, ratio: float) -> list[Record]:
+        return [job["finetune"] for job in self.at(strength, ratio) if job["finetune"]]
+
+
+def _settings(command: str) -> list[str]:
+    """The words of a job's command that may change what is trained: not λ, ratio, seed, nor where and how it runs."""
+    other = {"lambda", "ratio", "seed", "hydra", "name", "outputs", "trainer"}
+    return [word for word in shlex.split(command)[1:] if re.split(r"[=./]", word.lstrip("+~"))[0] not in other]
+
+
+def parts(jobs: Sequence[Record]) -> list[Part]:
+    """Jobs grouped by what they may be averaged over, each group sorted by λ, ratio and seed.
+
+    Raises:
+        ValueError: two jobs of one part have the same λ, ratio and seed, so they cannot be told apart.
+    """
+    for job in jobs:
+        check(job)
+    settings = [_settings(job["command"]) for job in jobs]
+    shared = set(settings[0]).intersection(*settings) if settings else set()
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for job, words in zip(jobs, settings, strict=True):
+        own = " ".join(word for word in words if word not in shared)
+        groups.setdefault((job["train"]["network"], job["train"]["data"], own), []).append(job)
+    result = []
+    for (network, data, own), members in sorted(groups.items(), key=lambda item: item[0]):
+        members.sort(key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
+        for a, b in zip(members, members[1:], strict=False):
+            if all(a[key] == b[key] for key in ("lambda", "ratio", "seed")):
+                raise ValueError(f"{_title(a)} was recorded twice ({a['slim']['name']} and {b['slim']['name']}): remove one of them")
+        label = "" if len(groups) == 1 else ", ".join(filter(None, (network, data, own)))
+        result.append(Part(label, members))
+    return result
+
+
+def _title(job: Record) -> str:
+    return f"job lambda={job['lambda']} ratio={job['ratio']} seed={job['seed']}"
+
+
+_EPOCH = ("epoch", "train_accuracy")
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "train": ("name", "network", "data", "budget", "epochs", "test", "scales", "run"),
+    "slim": ("name", "threshold", "removed", "prunable", "dense", "slim", "recalibrated", "layers", "run"),
+    "finetune": ("name", "epochs", "test", "run"),
+}
+
+
+def check(job: Record) -> None:
+    """Raise ValueError, naming the job, the record and the key, when something the report needs is not there."""
+    for key in ("lambda", "ratio", "seed", "train", "slim", "finetune", "command"):
+        if key not in job:
+            raise ValueError(f"a job record has no {key!r}: it was not written by this version; repeat the job")
+    for stage, keys in _NEEDED.items():
+        record = job[stage]
+        if record is None and stage == "finetune":
+            continue
+        lacking = [key for key in keys if not isinstance(record, dict) or key not in record]
+        if not lacking and stage != "slim":
+            if not record["epochs"]:
+                lacking = ["epochs"]
+            lacking += [f"epochs[].{key}" for key in _EPOCH if any(key not in epoch for epoch in record["epochs"])]
+        if lacking:
+            raise ValueError(f"{_title(job)}: its {stage} record has no {lacking[0]!r}; remove that folder and repeat the job")
+
+
+def curve_metric(records: Iterable[Record]) -> str:
+    """`val_accuracy` when every epoch of every record has it, else `train_accuracy`."""
+    epochs = [epoch for record in records for epoch in record["epochs"]]
+    return "val_accuracy" if epochs and all("val_accuracy" in epoch for epoch in epochs) else "train_accuracy"
+
+
+def curve(records: Sequence[Record], metric: str) -> tuple[list[int], list[Spread]]:
+    """One metric over the epochs that all records have: epochs and the spread over the records at each."""
+    tables = [{epoch["epoch"]: epoch[metric] for epoch in record["epochs"]} for record in records]
+    epochs = sorted(set(tables[0]).intersection(*tables)) if tables else []
+    return epochs, [s for epoch in epochs if (s := spread(table[epoch] for table in tables))]
+
+
+def scales(train: Record) -> list[float]:
+    """|γ| of all BatchNorm layers of one trained network, as one list."""
+    return [abs(value) for layer in train["scales"].values() for value in layer]
+
+
+def share_under(train: Record, bound: float) -> float:
+    """Share of the |γ| strictly under ``bound``, 0..1; nan when the record has no γ."""
+    values = scales(train)
+    return sum(value < bound for value in values) / len(values) if values else float("nan")
+
+
+def row(job: Record, label: str = "") -> dict[str, str | int | float | None]:
+    """One job as one flat row of the CSV. No time, date or machine: a resumed sweep gives the same bits."""
+    train, slim, tuned = job["train"], job["slim"], job["finetune"]
+    cells: dict[str, str | int | float | None] = {
+        "part": label, "network": train["network"], "data": train["data"],
+        "lambda": float(job["lambda"]), "ratio": float(job["ratio"]), "seed": job["seed"], "budget": float(train["budget"]),
+        "prunable": slim["prunable"], "removed": slim["removed"], "delivered_ratio": slim["removed"] / slim["prunable"],
+        "threshold": slim["threshold"],
+    }  # fmt: skip
+    cells |= {f"scales_under_{bound:.0e}": share_under(train, bound) for bound in SMALL}
+    for stage, record in (("train", train), ("finetune", tuned)):
+        last = record["epochs"][-1] if record else {}
+        cells |= {f"{stage}_epochs": last.get("epoch")}
+        cells |= {f"{stage}_last_{key}": last.get(key) for key in ("train_accuracy", "val_accuracy")}
+    for stage, test_of in STAGES.items():
+        name, test = stage.removeprefix("after ").replace("-", ""), test_of(job)
+        cells |= {f"{name}_correct": test["correct"] if test else None, f"{name}_total": test["total"] if test else None}
+        cells |= {f"{name}_accuracy": accuracy(test) if test else None, f"{name}_loss": test.get("loss") if test else None}
+    for what in ("params", "macs"):
+        dense, small = slim["dense"][what], slim["slim"][what]
+        cells |= {f"dense_{what}": dense, f"slim_{what}": small, f"{what}_left": small / dense}
+    cells["kept"] = " ".join(str(layer["kept"]) for layer in slim["layers"])
+    return cells | {"train": train["name"], "slim": slim["name"], "finetune": tuned["name"] if tuned else None}
+
+
+def to_csv(rows: Sequence[dict[str, str | int | float | None]]) -> str:
+    """Rows as CSV text: floats by `repr` (they read back to the same bits), None as an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    for cells in rows:
+        writer.writerow([repr(cell) if isinstance(cell, float) else cell for cell in cells.values()])
+    return text.getvalue()
+
+
+def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
+    """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
+    if sweep is None:
+        return []
+    return [_command(sweep["command"], wanted) for wanted in sweep["jobs"] if not any(_is(job, wanted) for job in jobs)]
+
+
+def _is(job: Record, overrides: Sequence[str]) -> bool:
+    words = shlex.split(job["command"])
+    set_keys = {word.split("=", 1)[0] for word in words}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in ("lambda", "ratio", "seed"):
+            if float(value) != float(job[key]):
+                return False
+        elif key in set_keys and override not in words:
+            return False
+    return True
+
+
+def _command(sweep: str, overrides: Sequence[str]) -> str:
+    """The sweep's command with its multirun flag and its swept values replaced by those of one job."""
+    keys = {override.split("=", 1)[0] for override in overrides}
+    words = [word for word in shlex.split(sweep) if word not in ("-m", "--multirun") and word.split("=", 1)[0] not in keys]
+    return shlex.join([*words, *overrides])
