@@ -16,7 +16,13 @@ RUN = {
     "started": "2026-01-02T03:04:05+00:00",
     "seconds": 754.2,
     "command": "netslim experiment=synthetic",
-    "versions": {"python": "3.11.0", "netslim": "0.1.0", "torch": "2.14.1", "torchvision": "0.29.1", "lightning": "2.6.6"},
+    "versions": {
+        "python": "3.11.0",
+        "netslim": "0.1.0",
+        "torch": "2.14.1",
+        "torchvision": "0.29.1",
+        "lightning": "2.6.6",
+    },
     "hardware": "2 CPU cores (synthetic), 1 threads",
 }
 WIDTHS = [64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512]
@@ -36,23 +42,33 @@ def gammas(strength: float, rng: random.Random) -> dict[str, list[float]]:
     layers = {}
     for depth, width in enumerate(WIDTHS):
         share = near * (0.5 + depth / len(WIDTHS))
-        values = [rng.uniform(0, 0.006) if rng.random() < share else abs(rng.gauss(0.32, 0.12)) + 1e-3 for _ in range(width)]
+        values = [
+            rng.uniform(0, 0.006) if rng.random() < share else abs(rng.gauss(0.32, 0.12)) + 1e-3 for _ in range(width)
+        ]
         layers[f"features.{3 * depth + 1}"] = [value * rng.choice((1, 1, 1, -1)) for value in values]
     return layers
 
 
-def history(epochs: int, best: float, rng: random.Random, *, validation: bool, start: float = 0.35) -> list[dict[str, float]]:
+def history(
+    epochs: int, best: float, rng: random.Random, *, validation: bool, start: float = 0.35
+) -> list[dict[str, float]]:
     rows = []
     for epoch in range(1, epochs + 1):
         lr = 0.1 * 0.1 ** ((2 * epoch > epochs) + (4 * epoch > 3 * epochs))
         noise = 0.02 * math.sqrt(lr / 0.1) * rng.gauss(0, 1)
         level = start + (best - 0.04 * (lr > 0.05) - start) * (1 - math.exp(-12 * epoch / epochs)) + noise
-        row = {"epoch": epoch, "lr": lr, "train_loss": 1.2 - level, "train_accuracy": min(level + 0.03, 1.0), "dead_1e-02": 0.1}
+        row = {
+            "epoch": epoch,
+            "lr": lr,
+            "train_loss": 1.2 - level,
+            "train_accuracy": min(level + 0.03, 1.0),
+            "dead_1e-02": 0.1,
+        }
         rows.append(row | ({"val_loss": 1.3 - level, "val_accuracy": level} if validation else {}))
     return rows
 
 
-def test_of(accuracy: float, total: int = 10000) -> dict[str, Any]:
+def tested(accuracy: float, total: int = 10000) -> dict[str, Any]:
     return {"correct": round(accuracy * total), "total": total, "loss": round(1.7 * (1 - accuracy), 4)}
 
 
@@ -85,16 +101,25 @@ def make_sweep(
     data: str = "SYNTHETIC numbers, no real run",
 ) -> Path:
     """Write a finished sweep into ``folder``, as `netslim -m` would, and return it."""
-    asked = [[f"lambda={s:g}", f"ratio={r:g}", f"seed={seed}"] for s, r, seed in itertools.product(lambdas, ratios, seeds)]
+    asked = [
+        [f"lambda={s:g}", f"ratio={r:g}", f"seed={seed}"] for s, r, seed in itertools.product(lambdas, ratios, seeds)
+    ]
     write(folder / "sweep.json", {"command": "netslim -m experiment=synthetic", "jobs": asked})
     for strength, seed in itertools.product(lambdas, seeds):
         rng = random.Random(f"{strength} {seed}")
         best, scales = 0.936 - 60 * strength + rng.gauss(0, 0.002), gammas(strength, rng)
         train = {
-            "stage": "train", "name": f"train_lambda={strength:g}_seed={seed}_0a1b2c3d", "lambda": strength, "seed": seed,
-            "network": network, "data": data, "budget": 65987.0 * strength,
-            "epochs": history(epochs, best, rng, validation=validation), "test": test_of(best), "run": RUN,
-        }  # fmt: skip
+            "stage": "train",
+            "name": f"train_lambda={strength:g}_seed={seed}_0a1b2c3d",
+            "lambda": strength,
+            "seed": seed,
+            "network": network,
+            "data": data,
+            "budget": 65987.0 * strength,
+            "epochs": history(epochs, best, rng, validation=validation),
+            "test": tested(best),
+            "run": RUN,
+        }
         write(folder / train["name"] / "scales.json", scales)
         write(folder / train["name"] / "record.json", train)
         for ratio in ratios:
@@ -103,7 +128,14 @@ def make_sweep(
 
 
 def make_job(
-    folder: Path, train: dict[str, Any], scales: dict[str, list[float]], ratio: float, rng: random.Random, *, finetune: bool, validation: bool
+    folder: Path,
+    train: dict[str, Any],
+    scales: dict[str, list[float]],
+    ratio: float,
+    rng: random.Random,
+    *,
+    finetune: bool,
+    validation: bool,
 ) -> None:
     strength, seed, dense = train["lambda"], train["seed"], train["test"]["correct"] / 10000
     labels = {"lambda": strength, "ratio": ratio, "seed": seed}
@@ -112,18 +144,31 @@ def make_job(
     loss = min(1.0, threshold / 0.25) ** 0.7
     after, again = dense - loss * (dense - 0.1), dense - (0.1 + 0.6 * ratio) * loss * (dense - 0.1)
     slim = {
-        "stage": "slim", "name": f"slim_{ending}_4e5f6a7b", **labels, "train": train["name"], "threshold": threshold,
-        "removed": sum(layer["channels"] - layer["kept"] for layer in layers), "prunable": sum(WIDTHS),
+        "stage": "slim",
+        "name": f"slim_{ending}_4e5f6a7b",
+        **labels,
+        "train": train["name"],
+        "threshold": threshold,
+        "removed": sum(layer["channels"] - layer["kept"] for layer in layers),
+        "prunable": sum(WIDTHS),
         "dense": {**cost(WIDTHS), "test": train["test"]},
-        "slim": {**cost([layer["kept"] for layer in layers]), "test": test_of(after)},
-        "recalibrated": {"test": test_of(again)}, "layers": layers, "uncounted": {}, "run": RUN | {"seconds": 9.7},
-    }  # fmt: skip
+        "slim": {**cost([layer["kept"] for layer in layers]), "test": tested(after)},
+        "recalibrated": {"test": tested(again)},
+        "layers": layers,
+        "uncounted": {},
+        "run": RUN | {"seconds": 9.7},
+    }
     write(folder / slim["name"] / "record.json", slim)
     last = dense - 0.05 * ratio**3 * loss + rng.gauss(0, 0.001)
     tuned = {
-        "stage": "finetune", "name": f"finetune_{ending}_8c9d0e1f", **labels, "slim": slim["name"],
-        "epochs": history(len(train["epochs"]), last, rng, validation=validation, start=again), "test": test_of(last), "run": RUN,
-    }  # fmt: skip
+        "stage": "finetune",
+        "name": f"finetune_{ending}_8c9d0e1f",
+        **labels,
+        "slim": slim["name"],
+        "epochs": history(len(train["epochs"]), last, rng, validation=validation, start=again),
+        "test": tested(last),
+        "run": RUN,
+    }
     if finetune:
         write(folder / tuned["name"] / "record.json", tuned)
     job = {**labels, "train": train["name"], "slim": slim["name"], "finetune": tuned["name"] if finetune else None}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from netslim import artifacts
-from netslim.report import markdown, overview, page, results
+from netslim.report import markdown, overview, page, plan, results, rows
+from netslim.report.document import Picture
 
 
 def build(sweep: Path) -> Path:
@@ -26,19 +28,25 @@ def build(sweep: Path) -> Path:
     sweep = Path(sweep)
     if not sweep.is_dir():
         raise ValueError(f"{sweep}: no such folder; give the folder of a sweep, outputs/<name>")
-    jobs, plan = artifacts.load_jobs(sweep), artifacts.load_sweep(sweep)
-    unfinished = results.unfinished(plan, jobs)
+    jobs, asked = artifacts.load_jobs(sweep), artifacts.load_sweep(sweep)
+    unfinished = plan.unfinished(asked, jobs)
     if not jobs:
-        raise ValueError(f"{sweep}: no job has finished yet; " + (f"run: {unfinished[0]}" if unfinished else "it is not the folder of a sweep"))
+        remedy = f"run: {unfinished[0]}" if unfinished else "give the folder of a sweep, outputs/<name>"
+        raise ValueError(f"{sweep}: no job has finished yet; {remedy}")
     parts = results.parts(jobs)
-    report = overview.document(parts, sweep=plan, unfinished=unfinished)
+    document = overview.document(parts, sweep=asked, unfinished=unfinished)
     folder = sweep / "report"
-    for picture in report.pictures:
-        artifacts.write_bytes(folder / "figures" / picture.name, picture.png)
-    for old in set((folder / "figures").glob("*.png")) - {folder / "figures" / picture.name for picture in report.pictures}:
-        old.unlink(missing_ok=True)
-    rows = [results.row(job, part.label) for part in parts for job in part.jobs]
-    artifacts.write_text(folder / "results.csv", results.to_csv(rows))
-    artifacts.write_text(folder / "report.md", markdown.render(report))
-    artifacts.write_text(folder / "index.html", page.render(report))
+    _write_figures(folder / "figures", document.pictures)
+    table = [rows.row(job, part.label) for part in parts for job in part.jobs]
+    artifacts.write_text(folder / "results.csv", rows.to_csv(table))
+    artifacts.write_text(folder / "report.md", markdown.render(document))
+    artifacts.write_text(folder / "index.html", page.render(document))
     return folder / "index.html"
+
+
+def _write_figures(folder: Path, pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        artifacts.write_bytes(folder / picture.name, picture.png)
+    # What an earlier report of this sweep drew and this one does not would only mislead.
+    for old in set(folder.glob("*.png")) - {folder / picture.name for picture in pictures}:
+        old.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ class Table:
     """A table of strings.
 
     Args:
-        align: one letter per column, l or r.
+        align: one letter per column: l(eft), r(ight), or w for text on the left that may run over several lines.
         folded: the words behind which a long table is hidden until it is opened; "" shows it.
         grouped: draw a line where the first column changes.
     """

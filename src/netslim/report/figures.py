@@ -21,53 +21,78 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from netslim.report import formats
 from netslim.report.results import STAGES, Spread
 
-WIDTH, DPI = 7.6, 200  # inches; shown at 100 dots per inch
+WIDTH, DPI = 8.2, 200  # inches; shown at 100 dots per inch
 INK, QUIET, GRID = "#1c2024", "#5b6168", "#dfe2e6"
 LINES = ["-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (2, 1))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": QUIET,
-    "xtick.color": QUIET, "ytick.color": QUIET, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8,
-    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
-    "axes.titlelocation": "left", "lines.linewidth": 1.8, "legend.frameon": False, "figure.facecolor": "white",
-}  # fmt: skip
+Curve = tuple[list[int], list[Spread]]  # epochs, and the accuracy at each
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
 
 
 def style(index: int, of: int) -> dict[str, Any]:
     """Colour, line style and marker of the λ at this place of ``of`` values in ascending order."""
     place = index / (of - 1) if of > 1 else 0.0
     colour = matplotlib.colormaps["plasma"](0.02 + 0.68 * place)
-    return {"color": colour, "linestyle": LINES[index % len(LINES)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4.5}
+    return {
+        "color": colour,
+        "linestyle": LINES[index % len(LINES)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 4.5,
+    }
 
 
-def label(strength: float) -> str:
-    return f"λ = {formats.strength(strength)}"
+def curves(panels: dict[str, dict[float, Curve]], *, ylabel: str) -> bytes:
+    """Accuracy over epochs: a row per title, a line per λ, a band of ± one sample standard deviation.
 
-
-def curves(panels: dict[str, dict[float, tuple[list[int], list[Spread]]]], *, ylabel: str) -> bytes:
-    """Accuracy over epochs: one panel per title, one line per λ, a band of ± one sample standard deviation."""
+    From 12 epochs on, a second column shows the last quarter by itself, where the lines are too close for the first.
+    """
     strengths = sorted({value for lines in panels.values() for value in lines})
-    columns = min(len(panels), 2)
+    longest = max((epochs[-1] for lines in panels.values() for epochs, _ in lines.values() if epochs), default=0)
+    columns = 2 if longest >= 12 else 1
     with rc_context(STYLE):
-        figure, axes = _grid(len(panels), columns, 3.7 if len(panels) == 1 else 3.2)
-        for ax, (title, lines) in zip(axes, panels.items(), strict=False):
-            for strength, (epochs, values) in lines.items():
-                index = strengths.index(strength)
-                look = style(index, len(strengths))
-                mean = 100 * np.array([value.mean for value in values])
-                std = 100 * np.array([value.std or 0.0 for value in values])
-                gap = max(len(epochs) // 8, 1)
-                ax.plot(epochs, mean, label=label(strength), markevery=(index * gap // len(strengths), gap), **look)
-                if std.any():
-                    ax.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
-            ax.set_title(title)
-            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        for ax in axes[::columns]:
-            ax.set_ylabel(ylabel)
+        figure, axes = _grid(len(panels) * columns, columns, 3.3)
+        for row, (title, lines) in enumerate(panels.items()):
+            for ax, since in zip(axes[row * columns :], (0, longest - longest // 4)[:columns], strict=False):
+                for strength, (epochs, values) in lines.items():
+                    shown = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if epoch >= since]
+                    _line(ax, shown, strength, strengths)
+                ax.set_title(", ".join(filter(None, (title, f"from epoch {since}" if since else ""))))
+                ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes[row * columns].set_ylabel(ylabel)
         for ax in axes[-columns:]:
             ax.set_xlabel("epoch")
         _legend(figure, axes)
         return _png(figure)
+
+
+def _line(ax: Axes, shown: Sequence[tuple[int, Spread]], strength: float, strengths: Sequence[float]) -> None:
+    index, gap = strengths.index(strength), max(len(shown) // 8, 1)
+    look = style(index, len(strengths))
+    epochs = [epoch for epoch, _ in shown]
+    mean = 100 * np.array([value.mean for _, value in shown])
+    std = 100 * np.array([value.std or 0.0 for _, value in shown])
+    ax.plot(epochs, mean, label=formats.label(strength), markevery=(index * gap // len(strengths), gap), **look)
+    if std.any():
+        ax.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
 
 
 def bins(all_scales: Sequence[Sequence[float]], *, number: int = 50) -> np.ndarray:
@@ -82,12 +107,15 @@ def counts(all_scales: Sequence[Sequence[float]], edges: np.ndarray) -> np.ndarr
     return np.stack([np.histogram(values, edges)[0] for values in finite])
 
 
-def histogram(table: np.ndarray, edges: np.ndarray, *, thresholds: dict[float, float], look: dict[str, Any], top: float) -> bytes:
+def histogram(
+    table: np.ndarray, edges: np.ndarray, *, thresholds: dict[float, float], look: dict[str, Any], top: float
+) -> bytes:
     """Mean count per bin of |γ| on a logarithmic axis; ``thresholds`` maps each prune ratio to its |γ|."""
     mean, lowest = table.mean(axis=0), 0.7 / len(table)
     with rc_context(STYLE):
         figure, (ax,) = _grid(1, 1, 3.1)
-        ax.stairs(mean, edges, fill=True, color=look["color"], alpha=0.85, baseline=lowest)
+        ax.stairs(mean, edges, fill=True, color=look["color"], alpha=0.4, baseline=lowest)
+        ax.stairs(mean, edges, color=look["color"], baseline=lowest)
         if len(table) > 1:
             std = table.std(axis=0, ddof=1)
             centres = (edges[:-1] + edges[1:]) / 2
@@ -110,8 +138,14 @@ def stages(lines: dict[float, dict[str, Spread | None]]) -> bytes:
             known = [(list(STAGES).index(stage), value) for stage, value in values.items() if value]
             place = [x + 0.05 * (index - (len(lines) - 1) / 2) for x, _ in known]
             error = [100 * (value.std or 0.0) for _, value in known]
-            ax.errorbar(place, [100 * value.mean for _, value in known], yerr=error if any(error) else None, capsize=3,
-                        label=label(strength), **style(index, len(lines)) | {"markersize": 6.5})  # fmt: skip
+            ax.errorbar(
+                place,
+                [100 * value.mean for _, value in known],
+                yerr=error if any(error) else None,
+                capsize=3,
+                label=formats.label(strength),
+                **style(index, len(lines)) | {"markersize": 6.5},
+            )
         ax.set_xticks(range(len(STAGES)), list(STAGES), color=INK)
         ax.set(ylim=(0, 103), xlim=(-0.3, len(STAGES) - 0.7), ylabel="test accuracy, %")
         ax.grid(visible=False, axis="x")
@@ -124,13 +158,13 @@ def kept(names: Sequence[str], channels: Sequence[int], panels: dict[str, dict[f
     strengths = sorted({value for lines in panels.values() for value in lines})
     places = np.arange(len(names))
     with rc_context(STYLE):
-        figure, axes = _grid(len(panels), 1, 2.5, sharex=True)
+        figure, axes = _grid(len(panels), 1, 2.5, share=True)
         for ax, (title, lines) in zip(axes, panels.items(), strict=True):
             ax.bar(places, channels, width=0.86, color=GRID, label="dense")
             for strength, values in lines.items():
                 index = strengths.index(strength)
                 look = style(index, len(strengths)) | {"markersize": 4.5 if len(names) < 50 else 2.5, "linewidth": 1.4}
-                ax.plot(places, values, label=label(strength), **look)
+                ax.plot(places, values, label=formats.label(strength), **look)
             ax.set(title=title, ylabel="channels", ylim=(0, max(channels) * 1.05), xlim=(-0.7, len(names) - 0.3))
             ax.grid(visible=False, axis="x")
         if len(names) <= 24:
@@ -141,20 +175,20 @@ def kept(names: Sequence[str], channels: Sequence[int], panels: dict[str, dict[f
         return _png(figure)
 
 
-def _grid(panels: int, columns: int, height: float, *, sharex: bool = False) -> tuple[Figure, list[Axes]]:
+def _grid(panels: int, columns: int, height: float, *, share: bool = False) -> tuple[Figure, list[Axes]]:
     rows = -(-panels // columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=sharex).ravel().tolist()
-    for ax in axes[panels:]:
-        ax.set_axis_off()
-    return figure, axes
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
+    return figure, axes.ravel().tolist()
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for all panels above them, every label once, λ in ascending order."""
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=min(len(entries), 6), handlelength=3.2)
+        figure.legend(
+            entries.values(), entries.keys(), loc="outside upper left", ncols=min(len(entries), 6), handlelength=3.2
+        )
 
 
 def _png(figure: Figure) -> bytes:

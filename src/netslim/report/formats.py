@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from netslim.report.results import Record, Spread
@@ -16,6 +17,15 @@ def strength(value: float) -> str:
     ('1e-4', '2.5e-5', '0')
     """
     return f"{Decimal(repr(float(value))).normalize():e}" if value else "0"
+
+
+def label(value: float) -> str:
+    """λ with its value, as in a legend.
+
+    >>> label(1e-5)
+    'λ = 1e-5'
+    """
+    return f"λ = {strength(value)}"
 
 
 def ratio(value: float) -> str:
@@ -67,16 +77,27 @@ def count(value: float) -> str:
     return f"{round(value):,}".replace(",", "\u202f")
 
 
-def short(value: float) -> str:
-    """A count with three or more digits that matter and the unit.
+def seeds_note(ns: Iterable[int]) -> str:
+    """The sentence on what n the numbers of a table or figure stand for.
 
-    >>> short(20035018), short(398136320), short(640)
-    ('20.0 M', '398.1 M', '640')
+    >>> seeds_note([3, 3])
+    'Mean ± sample standard deviation over n = 3 seeds.'
     """
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.{2 if value < 10 * size else 1}f} {unit}"
-    return f"{value:.0f}"
+    low, high = min(found := set(ns)), max(found)
+    if high == 1:
+        return "One run each (n = 1): the spread between runs is not known."
+    if low == 1:
+        return f"Mean ± sample standard deviation over up to n = {high} seeds; no ± where n = 1."
+    return f"Mean ± sample standard deviation over n = {low}{f' to {high}' if high > low else ''} seeds."
+
+
+def by_lambda(values: Mapping[float, Spread]) -> str:
+    """Shares of several λ in one sentence.
+
+    >>> by_lambda({0.0: Spread(0.931, None, 1), 1e-4: Spread(0.928, None, 1)})
+    '93.10 % for λ = 0 and 92.80 % for λ = 1e-4'
+    """
+    return listing([f"{percent(value)} % for {label(strength)}" for strength, value in values.items()])
 
 
 def duration(seconds: float) -> str:
@@ -94,7 +115,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def listing(words: list[str]) -> str:
+def listing(words: Sequence[str]) -> str:
     """Words as a list in a sentence.
 
     >>> listing(["a", "b", "c"]), listing(["a"])

@@ -27,7 +27,10 @@ def _block(block: Block) -> str:
             return f"![{_escape(alt)}](figures/{name})\n\n*{_escape(caption)}*"
         case Table(head, rows, align, caption):
             rule = ["---:" if side == "r" else ":---" for side in align]
-            lines = ["| " + " | ".join(cells) + " |" for cells in ([_escape(c) for c in head], rule, *([_escape(c) for c in r] for r in rows))]
+            lines = [
+                "| " + " | ".join(cells) + " |"
+                for cells in ([_escape(c) for c in head], rule, *([_escape(c) for c in r] for r in rows))
+            ]
             return "\n".join(lines) + (f"\n\n*{_escape(caption)}*" if caption else "")
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import re
 import shlex
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from netslim.report.document import slug
 
 Record = dict[str, Any]
 SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same three that training logs
@@ -85,6 +86,10 @@ class Part:
     def seeds(self) -> list[int]:
         return sorted({job["seed"] for job in self.jobs})
 
+    def file(self, name: str) -> str:
+        """The name of a PNG file, with this part's label when there are several."""
+        return "-".join(filter(None, (slug(self.label), name))) + ".png"
+
     def at(self, strength: float, ratio: float) -> list[Record]:
         """The jobs of one λ and one ratio, one per seed, in the order of the seeds."""
         return [job for job in self.jobs if job["lambda"] == strength and job["ratio"] == ratio]
@@ -120,9 +125,11 @@ def parts(jobs: Sequence[Record]) -> list[Part]:
     result = []
     for (network, data, own), members in sorted(groups.items(), key=lambda item: item[0]):
         members.sort(key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
-        for a, b in zip(members, members[1:], strict=False):
+        for a, b in itertools.pairwise(members):
             if all(a[key] == b[key] for key in ("lambda", "ratio", "seed")):
-                raise ValueError(f"{_title(a)} was recorded twice ({a['slim']['name']} and {b['slim']['name']}): remove one of them")
+                raise ValueError(
+                    f"{_title(a)} was recorded twice ({a['slim']['name']} and {b['slim']['name']}): remove one of them"
+                )
         label = "" if len(groups) == 1 else ", ".join(filter(None, (network, data, own)))
         result.append(Part(label, members))
     return result
@@ -155,7 +162,9 @@ def check(job: Record) -> None:
                 lacking = ["epochs"]
             lacking += [f"epochs[].{key}" for key in _EPOCH if any(key not in epoch for epoch in record["epochs"])]
         if lacking:
-            raise ValueError(f"{_title(job)}: its {stage} record has no {lacking[0]!r}; remove that folder and repeat the job")
+            raise ValueError(
+                f"{_title(job)}: its {stage} record has no {lacking[0]!r}; remove that folder and repeat the job"
+            )
 
 
 def curve_metric(records: Iterable[Record]) -> str:
@@ -180,65 +189,3 @@ def share_under(train: Record, bound: float) -> float:
     """Share of the |γ| strictly under ``bound``, 0..1; nan when the record has no γ."""
     values = scales(train)
     return sum(value < bound for value in values) / len(values) if values else float("nan")
-
-
-def row(job: Record, label: str = "") -> dict[str, str | int | float | None]:
-    """One job as one flat row of the CSV. No time, date or machine: a resumed sweep gives the same bits."""
-    train, slim, tuned = job["train"], job["slim"], job["finetune"]
-    cells: dict[str, str | int | float | None] = {
-        "part": label, "network": train["network"], "data": train["data"],
-        "lambda": float(job["lambda"]), "ratio": float(job["ratio"]), "seed": job["seed"], "budget": float(train["budget"]),
-        "prunable": slim["prunable"], "removed": slim["removed"], "delivered_ratio": slim["removed"] / slim["prunable"],
-        "threshold": slim["threshold"],
-    }  # fmt: skip
-    cells |= {f"scales_under_{bound:.0e}": share_under(train, bound) for bound in SMALL}
-    for stage, record in (("train", train), ("finetune", tuned)):
-        last = record["epochs"][-1] if record else {}
-        cells |= {f"{stage}_epochs": last.get("epoch")}
-        cells |= {f"{stage}_last_{key}": last.get(key) for key in ("train_accuracy", "val_accuracy")}
-    for stage, test_of in STAGES.items():
-        name, test = stage.removeprefix("after ").replace("-", ""), test_of(job)
-        cells |= {f"{name}_correct": test["correct"] if test else None, f"{name}_total": test["total"] if test else None}
-        cells |= {f"{name}_accuracy": accuracy(test) if test else None, f"{name}_loss": test.get("loss") if test else None}
-    for what in ("params", "macs"):
-        dense, small = slim["dense"][what], slim["slim"][what]
-        cells |= {f"dense_{what}": dense, f"slim_{what}": small, f"{what}_left": small / dense}
-    cells["kept"] = " ".join(str(layer["kept"]) for layer in slim["layers"])
-    return cells | {"train": train["name"], "slim": slim["name"], "finetune": tuned["name"] if tuned else None}
-
-
-def to_csv(rows: Sequence[dict[str, str | int | float | None]]) -> str:
-    """Rows as CSV text: floats by `repr` (they read back to the same bits), None as an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0])
-    for cells in rows:
-        writer.writerow([repr(cell) if isinstance(cell, float) else cell for cell in cells.values()])
-    return text.getvalue()
-
-
-def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
-    """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
-    if sweep is None:
-        return []
-    return [_command(sweep["command"], wanted) for wanted in sweep["jobs"] if not any(_is(job, wanted) for job in jobs)]
-
-
-def _is(job: Record, overrides: Sequence[str]) -> bool:
-    words = shlex.split(job["command"])
-    set_keys = {word.split("=", 1)[0] for word in words}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key in ("lambda", "ratio", "seed"):
-            if float(value) != float(job[key]):
-                return False
-        elif key in set_keys and override not in words:
-            return False
-    return True
-
-
-def _command(sweep: str, overrides: Sequence[str]) -> str:
-    """The sweep's command with its multirun flag and its swept values replaced by those of one job."""
-    keys = {override.split("=", 1)[0] for override in overrides}
-    words = [word for word in shlex.split(sweep) if word not in ("-m", "--multirun") and word.split("=", 1)[0] not in keys]
-    return shlex.join([*words, *overrides])

@@ -1,0 +1,37 @@
+"""What a sweep was to run and no record shows as finished."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from netslim.report.results import Record
+
+
+def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
+    """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
+    if sweep is None:
+        return []
+    return [_command(sweep["command"], wanted) for wanted in sweep["jobs"] if not any(_is(job, wanted) for job in jobs)]
+
+
+def _is(job: Record, overrides: Sequence[str]) -> bool:
+    words = shlex.split(job["command"])
+    set_keys = {word.split("=", 1)[0] for word in words}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in ("lambda", "ratio", "seed"):
+            if float(value) != float(job[key]):
+                return False
+        elif key in set_keys and override not in words:
+            return False
+    return True
+
+
+def _command(sweep: str, overrides: Sequence[str]) -> str:
+    """The sweep's command with its multirun flag and its swept values replaced by those of one job."""
+    keys = {override.split("=", 1)[0] for override in overrides}
+    words = [
+        word for word in shlex.split(sweep) if word not in ("-m", "--multirun") and word.split("=", 1)[0] not in keys
+    ]
+    return shlex.join([*words, *overrides])
