@@ -6,11 +6,14 @@ import itertools
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from netslim import report
 
 RUN = {
     "started": "2026-01-02T03:04:05+00:00",
@@ -68,8 +71,8 @@ def history(
     return rows
 
 
-def tested(accuracy: float, total: int = 10000) -> dict[str, Any]:
-    return {"correct": round(accuracy * total), "total": total, "loss": round(1.7 * (1 - accuracy), 4)}
+def tested(accuracy: float) -> dict[str, Any]:
+    return {"correct": round(accuracy * 10000), "total": 10000, "loss": round(1.7 * (1 - accuracy), 4)}
 
 
 def slimming(scales: dict[str, list[float]], ratio: float) -> tuple[float, list[dict[str, Any]]]:
@@ -177,5 +180,52 @@ def make_job(
 
 
 @pytest.fixture(name="make_sweep")
-def fixture_make_sweep() -> Callable[..., Path]:
-    return make_sweep
+def fixture_make_sweep(tmp_path: Path) -> Callable[..., Path]:
+    return lambda name="sweep", **settings: make_sweep(tmp_path / name, **settings)
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three λ, two ratios, one seed, with its report built."""
+    folder = make_sweep(tmp_path_factory.mktemp("outputs") / "one")
+    report.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two λ, one ratio, three seeds, of which one job is missing, with its report built."""
+    folder = make_sweep(
+        tmp_path_factory.mktemp("outputs") / "seeds", lambdas=(0.0, 1e-4), ratios=(0.5,), seeds=(0, 1, 2)
+    )
+    shutil.rmtree(folder / "job_lambda=0.0001_ratio=0.5_seed=2")
+    report.build(folder)
+    return folder
+
+
+@pytest.fixture
+def job() -> dict[str, Any]:
+    """One job with round numbers, as `artifacts.load_jobs` gives it."""
+    run = {**RUN, "seconds": 3.0}
+    train = {
+        "name": "train_x", "network": "vgg", "data": "toy", "budget": 0.25, "run": run,
+        "epochs": [
+            {"epoch": 1, "lr": 0.1, "train_accuracy": 0.25, "val_accuracy": 0.125},
+            {"epoch": 2, "lr": 0.01, "train_accuracy": 0.5, "val_accuracy": 0.375},
+        ],
+        "test": {"correct": 6, "total": 8, "loss": 0.5}, "scales": {"bn1": [0.5, -0.0005], "bn2": [0.005, -0.25]},
+    }  # fmt: skip
+    slim = {
+        "name": "slim_x", "threshold": 0.005, "removed": 2, "prunable": 4, "run": run,
+        "dense": {"params": 100, "macs": 1000, "test": {"correct": 6, "total": 8, "loss": 0.5}},
+        "slim": {"params": 25, "macs": 500, "test": {"correct": 1, "total": 8, "loss": 2.0}},
+        "recalibrated": {"test": {"correct": 3, "total": 8, "loss": 1.0}},
+        "layers": [{"name": "bn1", "channels": 2, "kept": 1}, {"name": "bn2", "channels": 2, "kept": 1}],
+        "uncounted": {},
+    }  # fmt: skip
+    finetune = {
+        "name": "finetune_x", "epochs": [{"epoch": 1, "train_accuracy": 0.75}],
+        "test": {"correct": 5, "total": 8, "loss": 0.75}, "run": run,
+    }  # fmt: skip
+    labels = {"lambda": 1e-4, "ratio": 0.5, "seed": 0, "command": "netslim experiment=x lambda=0.0001 ratio=0.5"}
+    return {**labels, "train": train, "slim": slim, "finetune": finetune}

@@ -54,8 +54,8 @@ def summary(parts: Sequence[Part], unfinished: Sequence[str]) -> Section:
         head=["ratio", "λ", "n", *HEAD],
         rows=[[formats.ratio(ratio), formats.strength(strength), *_cells(jobs)] for _, ratio, strength, jobs in groups],
         align="ll" + "r" * 8,
-        caption="Test accuracy in %; a training is tested once, after its last epoch. Ratio: the share of channels asked "
-        "to go; removed: the share that went. Parameters and MACs left, in % of the dense network. "
+        caption="Test accuracy in %; a training is tested once, after its last epoch. Ratio: share of channels asked "
+        "to go; removed: share that went. Parameters and MACs left, in % of the dense network. "
         + formats.seeds_note(len(jobs) for *_, jobs in groups),
         grouped=True,
     )

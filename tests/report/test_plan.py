@@ -1,0 +1,32 @@
+"""Oracle: sweeps small enough to say by eye what is missing."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from netslim.report import plan
+
+SWEEP = {
+    "command": "netslim -m experiment=x lambda=0,1e-4 'data.root=/a b'",
+    "jobs": [["experiment=x", "lambda=0", "ratio=0.5"], ["experiment=x", "lambda=1e-4", "ratio=0.5"]],
+}
+
+
+def test_a_missing_job_is_named_by_the_command_that_repeats_just_it(job: dict[str, Any]) -> None:
+    assert plan.unfinished(SWEEP, [job]) == ["netslim 'data.root=/a b' experiment=x lambda=0 ratio=0.5"]
+
+
+def test_values_are_compared_as_numbers_and_unswept_keys_match_anything(job: dict[str, Any]) -> None:
+    other = copy.deepcopy(job) | {"lambda": 0.0, "seed": 7}
+    assert plan.unfinished(SWEEP, [job, other]) == []
+
+
+def test_other_swept_keys_must_agree_with_the_job_s_command(job: dict[str, Any]) -> None:
+    sweep = {"command": "netslim -m net=a,b", "jobs": [["net=a"], ["net=b"]]}
+    job["command"] = "netslim net=a"
+    assert plan.unfinished(sweep, [job]) == ["netslim net=b"]
+
+
+def test_without_a_sweep_file_nothing_is_known_to_be_missing(job: dict[str, Any]) -> None:
+    assert plan.unfinished(None, [job]) == []

@@ -1,0 +1,189 @@
+"""The report of whole sweeps. Oracle: the records themselves, read and counted here a second time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netslim import artifacts, report
+from netslim.report.__main__ import main
+
+Make = Callable[..., Path]
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_folder_has_the_promised_files(sweep: Path) -> None:
+    found = {str(path.relative_to(sweep / "report")) for path in (sweep / "report").rglob("*") if path.is_file()}
+    assert found == {
+        "index.html", "report.md", "results.csv",
+        "figures/sparsity-training-accuracy.png", "figures/fine-tuning-accuracy.png", "figures/kept-channels.png",
+        "figures/scales-lambda-0.png", "figures/scales-lambda-1e-5.png", "figures/scales-lambda-1e-4.png",
+        "figures/test-accuracy-ratio-50.png", "figures/test-accuracy-ratio-90.png",
+    }  # fmt: skip
+    for name in re.findall(r"\]\((figures/[^)]*)\)", (sweep / "report" / "report.md").read_text()):
+        assert (sweep / "report" / name).exists()
+
+
+@pytest.mark.parametrize("file", ["index.html", "report.md"])
+def test_the_lines_of_the_lab_for_every_lambda_ratio_and_stage(sweep: Path, file: str) -> None:
+    lines = (sweep / "report" / file).read_text().splitlines()
+    for job in artifacts.load_jobs(sweep):
+        tests = [job["slim"]["dense"], job["slim"]["slim"], job["slim"]["recalibrated"], job["finetune"]]
+        correct = [record["test"]["correct"] for record in tests]
+        expected = [f"Test set: Accuracy: {c}/10000 ({round(c / 100, 1)}%)" for c in correct]
+        name = {0.0: "λ = 0", 1e-5: "λ = 1e-5", 1e-4: "λ = 1e-4"}[job["lambda"]]
+        starts = [i for i, line in enumerate(lines) if line.removeprefix('<pre tabindex="0">') == name]
+        blocks = [[line.removesuffix("</pre>")[23:] for line in lines[i + 1 : i + 5]] for i in starts]
+        assert expected in blocks
+
+
+def test_two_builds_are_equal_to_the_byte(sweep: Path) -> None:
+    files = [path for path in (sweep / "report").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    assert report.build(sweep) == sweep / "report" / "index.html"
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_the_csv_knows_no_time_and_no_machine(make_sweep: Make) -> None:
+    small = {"lambdas": (0.0,), "ratios": (0.5,), "epochs": 3}
+    first, second = make_sweep("a", **small), make_sweep("b", **small)
+    for path in second.glob("*_*/record.json"):
+        if not path.parent.name.startswith("job_"):
+            run = {
+                "started": "2031-01-01T00:00:00+00:00",
+                "seconds": 1e6,
+                "command": "other",
+                "versions": {},
+                "hardware": "x",
+            }
+            edit(path, run=run)
+    report.build(first)
+    report.build(second)
+    one, other = ((folder / "report" / "results.csv").read_bytes() for folder in (first, second))
+    assert one == other
+    assert (first / "report" / "index.html").read_bytes() != (second / "report" / "index.html").read_bytes()
+
+
+def test_several_seeds_are_mean_and_sample_standard_deviation_with_n(seeds: Path) -> None:
+    text = (seeds / "report" / "report.md").read_text()
+    correct = [job["finetune"]["test"]["correct"] / 100 for job in artifacts.load_jobs(seeds) if job["lambda"] == 0.0]
+    assert len(correct) == 3
+    cell = f"{statistics.mean(correct):.2f} ± {statistics.stdev(correct):.2f}"
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 50 % | 0 |")]
+    assert rows[0][2] == "3"
+    assert rows[0][6] == cell
+    assert "Mean ± sample standard deviation over n = 2 to 3 seeds." in text
+    assert text.count("Test set: Accuracy: ") == 4 * (3 + 2)
+    assert "λ = 0.0001" not in text
+    assert "λ = 1e-4, seed 1" in text
+
+
+def test_one_seed_says_so_and_shows_no_spread(sweep: Path) -> None:
+    text = (sweep / "report" / "report.md").read_text()
+    assert "(n = 1)" in text
+    assert "±" not in text
+
+
+def test_an_unfinished_job_is_named_with_its_command(seeds: Path) -> None:
+    text = (seeds / "report" / "report.md").read_text()
+    assert "5 of 6 jobs finished" in text
+    assert "```text\nnetslim experiment=synthetic lambda=0.0001 ratio=0.5 seed=2\n```" in text
+
+
+def test_the_caption_says_which_accuracy_is_drawn(sweep: Path, make_sweep: Make) -> None:
+    assert "Accuracy on the validation split" in (sweep / "report" / "report.md").read_text()
+    other = make_sweep(lambdas=(0.0,), ratios=(0.5,), epochs=3, validation=False, finetune=False)
+    report.build(other)
+    text = (other / "report" / "report.md").read_text()
+    assert "there is no validation split" in text
+    assert "Left out: this sweep was run without fine-tuning." in text
+    assert "not run" in text
+    assert not (other / "report" / "figures" / "fine-tuning-accuracy.png").exists()
+
+
+def test_shares_and_budget_of_every_lambda_are_told(sweep: Path) -> None:
+    text = (sweep / "report" / "report.md").read_text()
+    for job in artifacts.load_jobs(sweep)[::2]:
+        values = [abs(v) for layer in job["train"]["scales"].values() for v in layer]
+        share = 100 * len([v for v in values if v < 0.01]) / len(values)
+        assert f"{share:.2f} % are under 1e-2" in text
+    assert "| 1e-4 | 6.6 |" in text
+    assert "| 1e-5 | 0.66 |" in text
+    assert "SYNTHETIC numbers, no real run" in text
+
+
+def test_two_networks_are_reported_side_by_side_and_never_mixed(make_sweep: Make) -> None:
+    folder = make_sweep(lambdas=(0.0,), ratios=(0.5,), seeds=(0, 1), epochs=3)
+    for path in folder.glob("train_*seed=1*/record.json"):
+        edit(path, network="<other>")
+    text = report.build(folder).with_name("report.md").read_text()
+    assert text.count("## Sparsity Training Accuracy over Epochs (") == 2
+    assert "±" not in text
+    assert len(list((folder / "report" / "figures").glob("*.png"))) == 10
+
+
+def test_figures_of_an_earlier_report_do_not_stay(make_sweep: Make) -> None:
+    folder = make_sweep(lambdas=(0.0, 1e-4), ratios=(0.5,), epochs=3)
+    report.build(folder)
+    assert (folder / "report" / "figures" / "scales-lambda-1e-4.png").exists()
+    shutil.rmtree(folder / "job_lambda=0.0001_ratio=0.5_seed=0")
+    report.build(folder)
+    assert not (folder / "report" / "figures" / "scales-lambda-1e-4.png").exists()
+
+
+def test_a_training_that_diverged_is_reported(make_sweep: Make) -> None:
+    folder = make_sweep(lambdas=(0.0,), ratios=(0.5,), epochs=3)
+    (scales,) = folder.glob("train_*/scales.json")
+    scales.write_text(json.dumps({name: [float("nan")] * len(v) for name, v in json.loads(scales.read_text()).items()}))
+    assert "Training diverged: no γ is a number." in report.build(folder).with_name("report.md").read_text()
+
+
+def test_a_training_without_recorded_scales_leaves_its_section_out(make_sweep: Make) -> None:
+    folder = make_sweep(lambdas=(0.0, 1e-4), ratios=(0.5,), epochs=3)
+    for path in folder.glob("train_lambda=0_*/scales.json"):
+        path.write_text("{}")
+    text = report.build(folder).with_name("report.md").read_text()
+    assert text.count("Left out: no scaling factors are recorded for this training.") == 1
+    assert (folder / "report" / "figures" / "scales-lambda-1e-4.png").exists()
+
+
+def test_no_finished_job_is_an_error_that_names_the_next_command(make_sweep: Make, tmp_path: Path) -> None:
+    folder = make_sweep(lambdas=(0.0,), ratios=(0.5,), epochs=3)
+    for path in folder.glob("job_*"):
+        shutil.rmtree(path)
+    with pytest.raises(
+        ValueError, match=r"no job has finished yet; run: netslim experiment=synthetic lambda=0 ratio=0\.5"
+    ):
+        report.build(folder)
+    with pytest.raises(ValueError, match="give the folder of a sweep"):
+        report.build(tmp_path)
+
+
+def test_a_damaged_record_is_named(make_sweep: Make) -> None:
+    folder = make_sweep(lambdas=(0.0,), ratios=(0.5,), epochs=3)
+    (path,) = folder.glob("slim_*/record.json")
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match=r"slim_.*record\.json"):
+        report.build(folder)
+
+
+def test_the_command_prints_the_page_or_one_line_of_error(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(sweep)]) == 0
+    assert capsys.readouterr().out == f"{sweep / 'report' / 'index.html'}\n"
+    assert main([str(tmp_path / "missing")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (
+        err == f"netslim-report: {tmp_path / 'missing'}: no such folder; give the folder of a sweep, outputs/<name>\n"
+    )

@@ -1,0 +1,115 @@
+"""Oracle: the standard library's statistics, and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netslim.report import results
+
+Job = dict[str, Any]
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_spread_is_mean_and_sample_standard_deviation(values: list[float]) -> None:
+    found = results.spread(values)
+    assert found is not None
+    assert found.mean == pytest.approx(sum(values) / len(values))
+    assert found.std == pytest.approx(statistics.stdev(values))
+    assert found.n == len(values)
+
+
+def test_one_value_has_no_spread_and_none_is_none() -> None:
+    assert results.spread([0.7]) == results.Spread(0.7, None, 1)
+    assert results.spread([]) is None
+
+
+def with_(job: Job, **changes: Any) -> Job:
+    other = copy.deepcopy(job)
+    other.update(changes)
+    return other
+
+
+def test_jobs_of_one_setting_are_one_part_sorted_by_lambda_ratio_and_seed(job: Job) -> None:
+    jobs = [with_(job, **{"lambda": s, "ratio": r, "seed": n}) for n in (1, 0) for r in (0.9, 0.5) for s in (1e-4, 0.0)]
+    (part,) = results.parts(jobs)
+    found = [(j["lambda"], j["ratio"], j["seed"]) for j in part.jobs]
+    assert found == [(s, r, n) for s in (0.0, 1e-4) for r in (0.5, 0.9) for n in (0, 1)]
+    assert part.label == ""
+    assert (part.lambdas, part.ratios, part.seeds) == ([0.0, 1e-4], [0.5, 0.9], [0, 1])
+
+
+def test_networks_are_never_averaged_together(job: Job) -> None:
+    other = with_(job, train={**job["train"], "network": "resnet"})
+    first, second = results.parts([job, other])
+    assert (first.label, second.label) == ("resnet, toy", "vgg, toy")
+    assert len(first.jobs) == len(second.jobs) == 1
+
+
+def test_jobs_with_other_settings_are_never_averaged_together(job: Job) -> None:
+    other = with_(job, command="netslim experiment=x lambda=0.0001 ratio=0.5 epochs=3")
+    assert [part.label for part in results.parts([job, other])] == ["vgg, toy", "vgg, toy, epochs=3"]
+
+
+def test_where_and_how_a_job_runs_makes_no_other_part(job: Job) -> None:
+    other = with_(job, seed=1, command="netslim experiment=x seed=1 trainer.devices=2 hydra.verbose=true outputs=/x")
+    assert len(results.parts([job, other])) == 1
+
+
+def test_the_same_job_twice_is_an_error(job: Job) -> None:
+    with pytest.raises(ValueError, match="recorded twice"):
+        results.parts([job, copy.deepcopy(job)])
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [("train", "test"), ("train", "epochs"), ("slim", "layers"), ("slim", "recalibrated"), ("finetune", "run")],
+)
+def test_a_record_that_lacks_a_key_is_named(job: Job, stage: str, key: str) -> None:
+    del job[stage][key]
+    with pytest.raises(ValueError, match=rf"lambda=0.0001 ratio=0.5 seed=0: its {stage} record has no '{key}'"):
+        results.parts([job])
+
+
+def test_a_foreign_job_record_is_an_error(job: Job) -> None:
+    with pytest.raises(ValueError, match="a job record has no 'ratio'"):
+        results.check({"lambda": 0.0})
+    job["train"]["epochs"] = []
+    with pytest.raises(ValueError, match="its train record has no 'epochs'"):
+        results.check(job)
+
+
+def test_fine_tuning_may_be_off(job: Job) -> None:
+    job["finetune"] = None
+    (part,) = results.parts([job])
+    assert part.finetunings(1e-4, 0.5) == []
+    assert results.STAGES["after fine-tuning"](job) is None
+
+
+def test_a_curve_is_the_mean_over_the_seeds_at_each_common_epoch() -> None:
+    records = [
+        {"epochs": [{"epoch": 1, "val_accuracy": 0.25}, {"epoch": 2, "val_accuracy": 0.5}]},
+        {"epochs": [{"epoch": 1, "val_accuracy": 0.75}]},
+    ]
+    assert results.curve(records, "val_accuracy") == ([1], [results.Spread(0.5, math.sqrt(0.125), 2)])
+
+
+def test_curves_show_validation_only_where_every_epoch_has_it(job: Job) -> None:
+    assert results.curve_metric([job["train"]]) == "val_accuracy"
+    assert results.curve_metric([job["train"], job["finetune"]]) == "train_accuracy"
+
+
+def test_trainings_shared_by_ratios_count_once(job: Job) -> None:
+    (part,) = results.parts([job, with_(job, ratio=0.9)])
+    assert part.trained(1e-4) == [job["train"]]
+
+
+def test_share_of_scales_under_a_bound_uses_absolute_values(job: Job) -> None:
+    assert sorted(results.scales(job["train"])) == [0.0005, 0.005, 0.25, 0.5]
+    assert [results.share_under(job["train"], bound) for bound in (1e-4, 1e-3, 1e-2)] == [0.0, 0.25, 0.5]
