@@ -22,9 +22,9 @@ def test_bins_are_common_to_all_networks_and_end_at_the_largest_scale() -> None:
 
 def test_counts_per_bin_by_hand() -> None:
     edges = np.array([0.0, 1.0, 2.0, 3.0])
-    found = figures.counts([[0.0, 0.5, 1.0, 2.5, 3.0], [1.5, float("nan")]], edges)
+    found = figures.counts([[0.0, 0.5, 1.0, 2.5, 3.0], [1.5, 1.75, float("nan")]], edges)
     # A value on an edge belongs to the bin on its right, the last edge to the last bin; nan to none.
-    assert found.tolist() == [[2, 1, 2], [0, 1, 0]]
+    assert found.tolist() == [[2, 1, 2], [0, 2, 0]]
 
 
 def test_bins_exist_when_every_scale_is_zero_or_none_is_finite() -> None:

@@ -110,6 +110,14 @@ def test_the_caption_says_which_accuracy_is_drawn(sweep: Path, make_sweep: Make)
     assert not (other / "report" / "figures" / "fine-tuning-accuracy.png").exists()
 
 
+def test_three_ratios_are_drawn_over_the_ratio_as_in_figure_5_of_the_paper(make_sweep: Make, sweep: Path) -> None:
+    folder = make_sweep(lambdas=(0.0, 1e-4), ratios=(0.3, 0.5, 0.9), seeds=(0, 1), epochs=3)
+    text = report.build(folder).with_name("report.md").read_text()
+    assert "a panel for after pruning, after recalibration and after fine-tuning, a line per λ" in text
+    assert (folder / "report" / "figures" / "test-accuracy-over-ratios.png").stat().st_size > 10_000
+    assert not (sweep / "report" / "figures" / "test-accuracy-over-ratios.png").exists()
+
+
 def test_shares_and_budget_of_every_lambda_are_told(sweep: Path) -> None:
     text = (sweep / "report" / "report.md").read_text()
     for job in artifacts.load_jobs(sweep)[::2]:

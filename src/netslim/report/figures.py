@@ -135,22 +135,35 @@ def stages(lines: dict[float, dict[str, Spread | None]]) -> bytes:
     with rc_context(STYLE):
         figure, (ax,) = _grid(1, 1, 3.3)
         for index, (strength, values) in enumerate(lines.items()):
-            known = [(list(STAGES).index(stage), value) for stage, value in values.items() if value]
-            place = [x + 0.05 * (index - (len(lines) - 1) / 2) for x, _ in known]
-            error = [100 * (value.std or 0.0) for _, value in known]
-            ax.errorbar(
-                place,
-                [100 * value.mean for _, value in known],
-                yerr=error if any(error) else None,
-                capsize=3,
-                label=formats.label(strength),
-                **style(index, len(lines)) | {"markersize": 6.5},
-            )
+            aside = 0.05 * (index - (len(lines) - 1) / 2)
+            known = {place + aside: value for place, value in enumerate(values.values()) if value}
+            _points(ax, known, label=formats.label(strength), **style(index, len(lines)) | {"markersize": 6.5})
         ax.set_xticks(range(len(STAGES)), list(STAGES), color=INK)
         ax.set(ylim=(0, 103), xlim=(-0.3, len(STAGES) - 0.7), ylabel="test accuracy, %")
         ax.grid(visible=False, axis="x")
         _legend(figure, [ax])
         return _png(figure)
+
+
+def ratios(panels: dict[str, dict[float, dict[float, Spread]]]) -> bytes:
+    """Test accuracy over the prune ratio, 0 being the dense network: a panel per stage, a line per λ."""
+    with rc_context(STYLE):
+        figure, axes = _grid(len(panels), len(panels), 3.3)
+        for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+            for index, (strength, values) in enumerate(lines.items()):
+                known = {100 * ratio: value for ratio, value in values.items()}
+                _points(ax, known, label=formats.label(strength), **style(index, len(lines)))
+            ax.set(title=title, xlabel="channels asked to go, %")
+        axes[0].set_ylabel("test accuracy, %")
+        _legend(figure, axes)
+        return _png(figure)
+
+
+def _points(ax: Axes, values: dict[float, Spread], **look: Any) -> None:
+    """Accuracies in percent over a few places, joined by a line, with ± one sample standard deviation."""
+    error = [100 * (value.std or 0.0) for value in values.values()]
+    mean = [100 * value.mean for value in values.values()]
+    ax.errorbar(list(values), mean, yerr=error if any(error) else None, capsize=3, **look)
 
 
 def kept(names: Sequence[str], channels: Sequence[int], panels: dict[str, dict[float, list[float]]]) -> bytes:
@@ -186,8 +199,9 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for all panels above them, every label once, λ in ascending order."""
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     if entries:
+        rows = -(-len(entries) // 5)
         figure.legend(
-            entries.values(), entries.keys(), loc="outside upper left", ncols=min(len(entries), 6), handlelength=3.2
+            entries.values(), entries.keys(), loc="outside upper left", ncols=-(-len(entries) // rows), handlelength=3.2
         )
 
 

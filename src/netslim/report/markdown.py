@@ -38,7 +38,7 @@ def _escape(text: str) -> str:
     r"""Text that Markdown shows as it is.
 
     >>> print(_escape("a|b *c* <d>"))
-    a\|b \*c\* &lt;d&gt;
+    a\|b \*c\* &lt;d>
     """
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(text.splitlines()) or text)

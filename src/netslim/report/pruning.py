@@ -17,6 +17,29 @@ def by_stage(jobs: Sequence[Record]) -> ByStage:
     return {stage: spread(accuracy(test) for job in jobs if (test := of(job))) for stage, of in STAGES.items()}
 
 
+def over_ratios(part: Part) -> Picture:
+    """Test accuracy over the prune ratio, as in figure 5 of the paper."""
+    values = {
+        strength: {ratio: by_stage(found) for ratio in part.ratios if (found := part.at(strength, ratio))}
+        for strength in part.lambdas
+    }
+    panels: dict[str, dict[float, dict[float, Spread]]] = {}
+    for stage in list(STAGES)[1:]:
+        for strength, cells in values.items():
+            known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
+            dense = next(iter(cells.values()))["dense"]
+            if known and dense:
+                panels.setdefault(stage, {})[strength] = {0.0: dense, **known}
+    note = formats.seeds_note(len(part.at(strength, ratio)) for strength, cells in values.items() for ratio in cells)
+    return Picture(
+        name=part.file("test-accuracy-over-ratios"),
+        png=figures.ratios(panels),
+        alt=f"Test accuracy over prune ratios {formats.listing([formats.ratio(r) for r in part.ratios])}: a panel for "
+        f"{formats.listing(list(panels))}, a line per λ. The numbers are those of the table above.",
+        caption=f"Test accuracy over the prune ratio, from the dense network at 0, as in figure 5 of the paper. {note}",
+    )
+
+
 def test_accuracy(part: Part, ratio: float) -> Section:
     jobs = {strength: found for strength in part.lambdas if (found := part.at(strength, ratio))}
     values = {strength: by_stage(found) for strength, found in jobs.items()}
@@ -39,19 +62,14 @@ def test_accuracy(part: Part, ratio: float) -> Section:
     several = len(part.seeds) > 1
     lines = [line for found in jobs.values() for job in found for line in _test_lines(job, several=several)]
     removed = _removed([job for found in jobs.values() for job in found])
-    blocks: list[Block] = [
-        Text(text),
-        Text(f"{_changes(values)} {removed}"),
-        Text(source, quiet=True),
-        picture,
-        Lines(lines),
-    ]
+    blocks: list[Block] = [Text(text), Text(f"{_changes(values)} {removed}"), Text(source, quiet=True), picture]
     if several:
         rows = [
             [formats.strength(strength), *map(formats.percent, cells.values()), str(len(jobs[strength]))]
             for strength, cells in values.items()
         ]
         blocks.append(Table(["λ", *STAGES, "n"], rows, "lrrrrr", f"Test accuracy in %. {note}"))
+    blocks.append(Lines(lines))
     return Section(f"Test Accuracy with Prune Ratio {formats.ratio(ratio)}", blocks)
 
 
@@ -109,7 +127,7 @@ def fine_tuning(part: Part) -> Section:
     last = "; ".join(f"{panel.lower()}: {said}" for panel, said in ends.items())
     text = (
         "Look for where each curve levels off: a narrow network that ends on the height of the wide one has lost "
-        f"nothing that mattered. The {name} at the last epoch, {last}."
+        f"nothing that this measure sees. The {name} at the last epoch, {last}."
     )
     source = (
         "In the paper: “Fine-tuning” in section 4.3. The penalty is off: λ names the training the network came from."

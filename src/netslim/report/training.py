@@ -29,8 +29,8 @@ def accuracy_over_epochs(part: Part) -> Section:
     last = formats.by_lambda({strength: values[-1] for strength, (_, values) in lines.items() if values})
     note = formats.seeds_note(len(records) for records in trained.values())
     text = (
-        "Look for what the penalty costs while it acts: a curve of λ > 0 that stays close to λ = 0 has found its "
-        f"sparsity for free, one that falls behind has paid for it. At the last epoch the {name} is {last}."
+        "Look for what the penalty costs while it acts: a curve of λ > 0 that stays close to λ = 0 pays little for its "
+        f"sparsity, one that falls behind pays for it here. At the last epoch the {name} is {last}."
     )
     picture = Picture(
         name=part.file("sparsity-training-accuracy"),
@@ -91,7 +91,9 @@ def distribution(part: Part, strength: float) -> Section:
     picture = Picture(
         part.file(f"scales-lambda-{formats.strength(strength)}"), png, f"Histogram of |γ|. {said}", caption
     )
-    text = Text(f"Look for how much gathers at the left edge: those channels can go at little cost. {said}")
+    text = Text(
+        f"Look for how much gathers at the left edge: the method rests on these channels being cheap to remove. {said}"
+    )
     source = Text("In the paper: “Channel Sparsity Regularization” in section 5, figure 4.", quiet=True)
     return Section(title, [text, source, picture])
 
