@@ -36,9 +36,12 @@ def test_styles_tell_every_strength_by_colour_line_and_marker() -> None:
     looks = [figures.style(i, 5) for i in range(5)]
     for key in ("color", "linestyle", "marker"):
         assert len({str(look[key]) for look in looks}) == 5
-    red, green, blue = np.array([look["color"][:3] for look in looks]).T
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    assert (np.diff(luminance) > 0.03).all()  # in grey print too, a larger λ is lighter
+    # WCAG's relative luminance: in grey print too, a larger λ is lighter, and the lightest still stands out from white.
+    colours = np.array([look["color"][:3] for look in looks])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > 0.02).all()
+    assert 1.05 / (luminance[-1] + 0.05) >= 3.0
 
 
 def test_figures_are_twice_the_size_they_are_shown_at() -> None:

@@ -106,7 +106,7 @@ def test_the_caption_says_which_accuracy_is_drawn(sweep: Path, make_sweep: Make)
     text = (other / "report" / "report.md").read_text()
     assert "there is no validation split" in text
     assert "Left out: this sweep was run without fine-tuning." in text
-    assert "not run" in text
+    assert text.count("after fine-tuning    not run") == 1
     assert not (other / "report" / "figures" / "fine-tuning-accuracy.png").exists()
 
 

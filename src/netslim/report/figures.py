@@ -1,6 +1,6 @@
 """The figures, as PNG bytes at twice the size they are shown at.
 
-λ goes from dark blue to orange in its order, in steps of equal lightness that survive colour blindness and grey print;
+λ goes from dark blue to coral in its order, in steps of lightness that survive colour blindness and grey print;
 line style and marker say the same once more. Nothing here depends on time, display or fonts of the machine: the same
 records give the same bytes.
 """
@@ -51,7 +51,7 @@ STYLE: Any = {
 def style(index: int, of: int) -> dict[str, Any]:
     """Colour, line style and marker of the λ at this place of ``of`` values in ascending order."""
     place = index / (of - 1) if of > 1 else 0.0
-    colour = matplotlib.colormaps["plasma"](0.02 + 0.68 * place)
+    colour = matplotlib.colormaps["plasma"](0.02 + 0.62 * place)  # up to 3:1 against white
     return {
         "color": colour,
         "linestyle": LINES[index % len(LINES)],

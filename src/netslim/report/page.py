@@ -40,6 +40,7 @@ figure.table { margin: 1rem 0; }
 figure img { display: block; width: 100%; min-width: 32rem; height: auto; }
 figcaption { margin-top: .5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
+table.few { width: auto; min-width: 16rem; }
 th, td { padding: .38rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: baseline; }
 th { font-weight: 600; color: var(--quiet); font-size: .85rem; line-height: 1.3; vertical-align: bottom; }
 thead th { border-bottom: 1px solid var(--quiet); }
@@ -139,7 +140,8 @@ def _table(table: Table) -> str:
     top = f"<thead><tr>{head}</tr></thead>\n" if any(table.head) else ""
     body = f"<tbody>\n{chr(10).join(rows)}\n</tbody>"
     caption = f"\n<figcaption>{_words(table.caption)}</figcaption>" if table.caption else ""
-    html = f'<div class="scroll" tabindex="0"><table>{top}{body}</table></div>'
+    few = ' class="few"' if len(table.align) <= 3 and "w" not in table.align else ""
+    html = f'<div class="scroll" tabindex="0"><table{few}>{top}{body}</table></div>'
     if table.folded:
         html = f"<details><summary>{escape(table.folded)}</summary>\n{html}\n</details>"
     return f'<figure class="table">{html}{caption}</figure>'

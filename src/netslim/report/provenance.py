@@ -72,7 +72,7 @@ def _clock(stages: Sequence[tuple[str, Record, Record]]) -> Table:
         epochs = str(len(record["epochs"])) if "epochs" in record else formats.NONE
         seconds, started = record["run"]["seconds"], record["run"]["started"]
         cells = [stage, formats.strength(job["lambda"]), ratio, str(job["seed"]), epochs]
-        rows.append([*cells, formats.duration(seconds), started])
+        rows.append([*cells, formats.duration(seconds), started.replace("T", " ")])
     return Table(
         head=["stage", "λ", "ratio", "seed", "epochs", "wall-clock", "started"],
         rows=rows,
