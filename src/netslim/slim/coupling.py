@@ -1,0 +1,150 @@
+"""Coupling: which BN channels can leave, and which leave together.
+
+A class (ids.py) is a *unit* of removal if zeroing some of its BN channels leaves nothing that anybody reads. How many it
+takes follows from the flows: a sum is zero when all its terms are, a product when one factor is, and a BN channel when
+it is removed or its input is zero (a normalised constant says nothing, so it is removed as well). Two measures:
+
+    score    the smallest threshold t such that removing every γ with |γ| <= t makes the value zero: max over the terms of
+             a sum, min over the factors of a product. It ranks the units.
+    killers  the BN layers that can make the value zero alone.
+
+coupling="keep" takes the units that one BN kills alone (never a residual stream written by several); "group" takes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from netslim.slim.graph import Each, Graph, Mix
+
+
+@dataclass
+class Units:
+    """BN name -> unit number per channel (-1: cannot leave), shape (C,); and the unit's score in each place."""
+
+    number: dict[str, Tensor]
+    score: dict[str, Tensor]
+
+
+def units(graph: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Tensor | None = None) -> Units:
+    """The removable units among the BN layers in `scales` (name -> γ of shape (C,))."""
+    classes = graph.classes
+    stays = [line for _, line in [*graph.pins, *graph.demands]] + ([] if frozen is None else [frozen])
+    worst = _scores(graph, scales, stays)
+    allowed = worst.isfinite()
+    if coupling == "keep":
+        allowed &= _killed_alone(graph, scales)
+    number, score = {}, {}
+    for name, out in _norm_outputs(graph).items():
+        unit = classes[out]
+        if name in scales and allowed[unit].any():
+            number[name] = torch.where(allowed[unit], unit, -1)
+            score[name] = worst[unit].where(allowed[unit], 0.0)
+    return Units(number, score)
+
+
+def _norm_outputs(graph: Graph) -> dict[str, Tensor]:
+    outputs = {flow.norm: flow.out for flow in graph.flows.values() if isinstance(flow, Each) and flow.norm}
+    return outputs
+
+
+def _reads(graph: Graph) -> list[Tensor]:
+    """Ids that somebody reads by value without being tied to them, and for whom a zero is as good as nothing.
+
+    A BN that selects does not count: where its input is zero, its own channel leaves too.
+    """
+    lines = []
+    for flow in graph.flows.values():
+        if isinstance(flow, Mix):
+            lines.append(flow.ins.flatten())
+        elif not flow.norm:
+            lines += [line for line, tied in zip(flow.ins, flow.tied, strict=True) if not tied]
+    return lines
+
+
+def _scores(graph: Graph, scales: Mapping[str, Tensor], stays: list[Tensor]) -> Tensor:
+    """The score of every class: the largest among what is read of it; infinite where it cannot leave."""
+    score = torch.full((graph.ids.count,), torch.inf, dtype=torch.float64)
+    for line in graph.zeros:
+        score[line] = 0.0
+    for flow in graph.flows.values():
+        if isinstance(flow, Mix):
+            continue
+        if flow.norm in scales:
+            size = scales[flow.norm].detach().abs().double().cpu()
+            score[flow.out] = torch.minimum(size, score[flow.ins[0]])
+        elif flow.zero != "never":
+            ins = torch.stack([score[line] for line in flow.ins])
+            score[flow.out] = ins[0] if flow.zero == "first" else ins.amin(0) if flow.zero == "any" else ins.amax(0)
+    worst = torch.zeros(int(graph.classes.max()) + 1, dtype=torch.float64)
+    for ids in _reads(graph):
+        worst.scatter_reduce_(0, graph.classes[ids], score[ids], "amax")
+    for line in stays:
+        worst[graph.classes[line]] = torch.inf
+    return worst
+
+
+EVERYTHING = frozenset([-1])  # the neutral element of the intersection
+
+
+class _Sets:
+    """Sets of BN layers by number, combined for whole lines of ids at a time."""
+
+    def __init__(self) -> None:
+        self.list: list[frozenset[int]] = []
+        self.number: dict[frozenset[int], int] = {}
+
+    def add(self, members: frozenset[int]) -> int:
+        if members not in self.number:
+            self.number[members] = len(self.list)
+            self.list.append(members)
+        return self.number[members]
+
+    def combine(self, lines: list[Tensor], how: str) -> Tensor:
+        distinct, inverse = torch.stack(lines).unique(dim=1, return_inverse=True)
+        results = []
+        for column in distinct.t().tolist():
+            parts = [self.list[i] for i in column]
+            known = [part for part in parts if part is not EVERYTHING]
+            if not known or (how == "any" and len(known) < len(parts)):
+                results.append(self.add(EVERYTHING))
+            else:
+                results.append(self.add(frozenset.union(*known) if how == "any" else frozenset.intersection(*known)))
+        return torch.tensor(results)[inverse]
+
+
+def _killed_alone(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
+    """For every class: does one BN layer zero all that is read of it?"""
+    sets = _Sets()
+    layers = {name: i for i, name in enumerate(scales)}
+    nothing, everything = sets.add(frozenset()), sets.add(EVERYTHING)
+    killers = torch.full((graph.ids.count,), nothing)
+    for line in graph.zeros:
+        killers[line] = everything
+    for flow in graph.flows.values():
+        if isinstance(flow, Mix):
+            continue
+        if flow.norm in scales:
+            own = torch.full(flow.out.shape, sets.add(frozenset([layers[flow.norm]])))
+            killers[flow.out] = sets.combine([own, killers[flow.ins[0]]], "any")
+        elif flow.zero == "first":
+            killers[flow.out] = killers[flow.ins[0]]
+        elif flow.zero != "never":
+            killers[flow.out] = sets.combine([killers[line] for line in flow.ins], flow.zero)
+    of_class = torch.full((int(graph.classes.max()) + 1,), everything)
+    for ids in _reads(graph):
+        at, read = torch.stack([graph.classes[ids], killers[ids]]).unique(dim=1).contiguous()
+        for turn in _turns(at):
+            of_class[at[turn]] = sets.combine([of_class[at[turn]], read[turn]], "all")
+    return of_class != nothing
+
+
+def _turns(values: Tensor) -> list[Tensor]:
+    """Positions of the sorted values, split so that no value comes twice in one part."""
+    starts = torch.searchsorted(values, values)
+    rank = torch.arange(len(values)) - starts
+    return [(rank == r).nonzero().flatten() for r in rank.unique().tolist()]

@@ -1,0 +1,120 @@
+"""Emission: cut a network down to the channels that exist.
+
+What to cut is already known per parameter and dimension, so there is one generic loop: index_select along every axis,
+then correct the sizes that modules remember (in_channels, num_features...). A BN layer that reads a stream others also
+read gets a selection in front: the indices are a registered buffer, applied by a forward pre-hook with index_select (the
+role of `channel_selection` in the authors' code, without its copy to the host and its numpy in every forward pass).
+Classes and forward code stay what they were.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netslim.slim.graph import SELECT, Graph
+
+Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
+
+
+def cuts(graph: Graph, exist: Tensor, order: Cut | None = None) -> Cut:
+    """Kept positions along every axis that loses something.
+
+    order: positions found by the replay for axes whose channels arrive in another order than in the dense network.
+    """
+    result: Cut = {}
+    for key, ids in graph.axes.items():
+        alive = exist[ids]
+        if ids.dim() == 2:
+            rows = [row.nonzero().flatten() for row in alive if row.any()]
+            positions = torch.stack(rows)
+        else:
+            positions = alive.nonzero().flatten()
+        if order and key in order:
+            positions = order[key]
+        if not _whole(positions, ids):
+            result[key] = positions
+    return result
+
+
+def _whole(positions: Tensor, ids: Tensor) -> bool:
+    full = torch.arange(ids.shape[-1]).expand(ids.shape)
+    return positions.shape == full.shape and bool((positions == full).all())
+
+
+def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """BN name -> positions in its (already cut) input, one per remaining channel; only where some channel is dropped.
+
+    A channel whose input does not exist is a carrier: any position will do.
+    """
+    result = {}
+    for flow in graph.flows.values():
+        norm = getattr(flow, "norm", "")
+        if norm not in graph.sources:
+            continue
+        source = graph.sources[norm]
+        layout = layouts[norm] if layouts and norm in layouts else source[exist[source]]
+        wanted = flow.ins[0][exist[flow.out]]
+        matches = wanted[:, None] == layout[None, :]
+        positions = matches.int().argmax(1)
+        had_selection = source is not flow.ins[0]
+        if had_selection or len(positions) != len(layout) or not torch.equal(positions, torch.arange(len(layout))):
+            result[norm] = positions
+    return result
+
+
+def select_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Forward pre-hook: the layer reads only some channels of its input x, of shape (N, C, ...)."""
+    return (args[0].index_select(1, module.get_buffer(SELECT)), *args[1:])
+
+
+@torch.no_grad()
+def apply(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str, int]) -> None:
+    """Cut the model in place."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0]):
+        tensor = tensors[name]
+        tensor.data = _keep_format(tensor, take(tensor.data, dim, positions))
+    for name in {name for name, _ in cut} | set(groups):
+        correct_sizes(model, name, groups.get(name))
+    for name, positions in select.items():
+        module = model.get_submodule(name)
+        if not hasattr(module, SELECT):
+            module.register_forward_pre_hook(select_input)
+        module.register_buffer(SELECT, positions.to(module.weight.device))
+
+
+def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:
+    """The positions along `dim`; a matrix of positions holds one row per group of the tensor's other leading dimension."""
+    positions = positions.to(tensor.device)
+    if positions.dim() == 1:
+        return tensor.index_select(dim, positions)
+    other = 1 - dim
+    index = positions.repeat_interleave(tensor.shape[other] // len(positions), 0)
+    index = (index if dim == 1 else index.t())[(...,) + (None,) * (tensor.dim() - 2)]
+    return tensor.take_along_dim(index, dim)
+
+
+def _keep_format(old: Tensor, new: Tensor) -> Tensor:
+    for dims, memory in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if old.dim() == dims and old.is_contiguous(memory_format=memory) and not old.is_contiguous():
+            return new.contiguous(memory_format=memory)
+    return new.contiguous()
+
+
+def correct_sizes(model: nn.Module, tensor_name: str, groups: int | None) -> None:
+    """The sizes a module remembers, from the tensors it now has."""
+    module = model.get_submodule(tensor_name.rpartition(".")[0])
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        module.groups = module.groups if groups is None else groups
+        a, b = weight.shape[:2]
+        module.in_channels, module.out_channels = (a, b * module.groups) if module.transposed else (b * module.groups, a)
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        module.num_features = len(weight if weight is not None else module.running_mean)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(weight)

@@ -1,0 +1,242 @@
+"""The dependency graph: the tape, read once from front to back by the rules.
+
+Running the rules (rules.py) over the tape leaves here all that the later steps ask for, and nothing of PyTorch:
+
+    sym      the ids of every tensor on the tape (ids.py); None where they could not be followed
+    flows    how new ids depend on old ones: channel by channel (Each) or all on all (Mix)
+    axes     which ids lie along which dimension of which parameter or buffer: what emission slices
+    balance  places that need equal numbers of channels per row (grouped convolutions, chunks, channel shuffles)
+    demands  ids that must be there with their right value (the outputs; the inputs of operations without a rule)
+
+None of it depends on the channels to keep, so one graph serves any number of selections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from netslim.slim import rules
+from netslim.slim.ids import Ids, along, spread
+from netslim.slim.tape import ALIASED, Node, Tape
+from netslim.sparsity import bn_layers
+
+SELECT = "channel_index"  # the buffer of a BN that reads only some channels of its input
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The shadow of a parameter or buffer that no rule has looked into yet."""
+
+    name: str
+    transposed: bool = False
+
+
+@dataclass(eq=False)
+class Each:
+    """out[i] is computed from ins[0][i], ins[1][i], ... alone. All lines have shape (n,).
+
+    zero: when out[i] is zero whatever the network's input: "all" ins are, "any" of them is, the "first" is, or "never".
+    tied: for each input whether it must have the same channels as out (False: broadcast, or selected by a BN).
+    norm: the BN layer's name; its out[i] is zero exactly where γ[i] and β[i] were removed.
+    """
+
+    out: Tensor
+    ins: list[Tensor]
+    zero: str
+    tied: list[bool]
+    norm: str = ""
+
+
+@dataclass(eq=False)
+class Mix:
+    """Every channel of out[g] is computed from all channels of ins[g]. Shapes (groups, rows), (groups, columns)."""
+
+    out: Tensor
+    ins: Tensor
+    bias: bool
+
+
+@dataclass(eq=False)
+class Balance:
+    """Every row keeps equally many channels. sides: matrices with one row per group; a group that is empty on all
+    sides may be dropped as a whole where `droppable`."""
+
+    sides: list[Tensor]
+    droppable: bool
+
+
+@dataclass
+class Graph:
+    tape: Tape
+    norms: dict[str, str]  # name of the γ -> name of the BN layer
+    ids: Ids = field(default_factory=Ids)
+    sym: dict[int, Tensor | Weight | None] = field(default_factory=dict)
+    flows: dict[int, Each | Mix] = field(default_factory=dict)  # position on the tape -> flow
+    axes: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    balances: dict[int, Balance] = field(default_factory=dict)
+    demands: list[tuple[str, Tensor]] = field(default_factory=list)
+    pins: list[tuple[str, Tensor]] = field(default_factory=list)  # must exist, the value does not matter
+    zeros: list[Tensor] = field(default_factory=list)  # constants that are zero
+    groups: dict[str, Tensor] = field(default_factory=dict)  # weight of a grouped convolution -> ids (groups, columns)
+    selected: dict[int, int] = field(default_factory=dict)  # output of a BN's own selection -> its input
+    sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
+    whole: set[str] = field(default_factory=set)  # parameters used in a way no rule describes
+    position: int = 0
+    classes: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    # what rules call ---------------------------------------------------------------------------------------------
+
+    def line(self, ref: int, dim: int) -> Tensor:
+        """The ids (C,) of a tensor along `dim`; where they are unknown, new ones that are all demanded."""
+        sym = self.known(ref)
+        line = None if sym is None else along(sym, dim)
+        if line is None:
+            if sym is not None:
+                self.demand(self.tape.nodes[self.position].name, sym)
+            line = self.untracked(ref, self.tape.shape[ref][dim])
+            self.sym[ref] = spread(line, self.tape.shape[ref], dim)
+        return line
+
+    def untracked(self, ref: int, n: int) -> Tensor:
+        """n ids for a tensor that could not be followed: all of them stay."""
+        line = self.ids.fresh(n)
+        self.pins.append(("untracked", line))
+        return line
+
+    def known(self, ref: int) -> Tensor | None:
+        """The ids of a tensor, or None. A parameter with one dimension of length above 1 gets ids along it."""
+        sym = self.sym.get(ref)
+        if isinstance(sym, Weight):
+            shape = self.tape.shape[ref]
+            long = [d for d, size in enumerate(shape) if size > 1]
+            if len(long) != 1:
+                self.whole.add(sym.name)
+                return None
+            return self.adopt(ref, long[0])
+        return sym
+
+    def adopt(self, ref: int, dim: int) -> Tensor:
+        """Give a parameter new ids along one of its dimensions."""
+        weight, shape = self.sym[ref], self.tape.shape[ref]
+        assert isinstance(weight, Weight)
+        line = self.parameter_ids(weight.name, dim, shape[dim])
+        self.sym[ref] = sym = spread(line, shape, dim)
+        return sym
+
+    def parameter_ids(self, name: str, dim: int, n: int) -> Tensor:
+        line = self.ids.fresh(n)
+        self.axis(name, dim, line)
+        return line
+
+    def axis(self, name: str, dim: int, ids: Tensor) -> None:
+        """These ids lie along dimension `dim` of the parameter or buffer; a second use ties the ids of both."""
+        first = self.axes.setdefault((name, dim), ids)
+        if first is not ids:
+            self.ids.tie(first, ids)
+
+    def each(self, ins: list[Tensor], zero: str, tied: list[bool] | None = None, norm: str = "") -> Tensor:
+        out = self.ids.fresh(len(ins[0]))
+        tied = tied or [True] * len(ins)
+        for line, together in zip(ins, tied, strict=True):
+            if together and not norm:
+                self.ids.tie(out, line)
+        self.flows[self.position] = Each(out, ins, zero, tied, norm)
+        return out
+
+    def mix(self, ins: Tensor, rows: int, bias: bool) -> Tensor:
+        """New ids (groups · rows,) computed from ins (groups, columns)."""
+        out = self.ids.fresh(len(ins) * rows).reshape(len(ins), rows)
+        self.flows[self.position] = Mix(out, ins, bias)
+        if len(ins) > 1:
+            self.balances[self.position] = Balance([ins, out], droppable=True)
+        return out.flatten()
+
+    def balance(self, rows: Tensor) -> None:
+        self.balances[self.position] = Balance([rows], droppable=False)
+
+    def demand(self, why: str, ids: Tensor) -> None:
+        self.demands.append((why, ids.unique()))
+
+    def constant_zeros(self, n: int) -> Tensor:
+        line = self.untracked(-1, n)
+        self.zeros.append(line)
+        return line
+
+    # after the last node -------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Demand the outputs, decide which BN layers select, number the classes."""
+        for ref in self.tape.outputs:
+            sym = self.sym.get(ref)
+            if isinstance(sym, Tensor):
+                self.demand("output", sym)
+        for (name, _), ids in self.axes.items():
+            if name in self.whole:
+                self.pins.append(("parameter", ids.flatten()))
+        selecting = self._selecting()
+        for flow in self.flows.values():
+            if isinstance(flow, Each) and flow.norm:
+                if flow.norm in selecting:
+                    flow.tied = [False]
+                else:
+                    self.ids.tie(flow.out, flow.ins[0])
+                    self.sources.pop(flow.norm, None)
+        self.classes = self.ids.classes()
+
+    def _selecting(self) -> set[str]:
+        """BN layers whose input others read too, or that cannot shrink: they get an index selection in front.
+
+        A layer that is called twice cannot have two selections, so it never selects.
+        """
+        classes = self.ids.classes()
+        readers = torch.zeros(self.ids.count, dtype=torch.long)
+        calls: dict[str, int] = {}
+        for flow in self.flows.values():
+            for line in _read_by(flow):
+                readers[classes[line].unique()] += 1
+            if isinstance(flow, Each) and flow.norm:
+                calls[flow.norm] = calls.get(flow.norm, 0) + 1
+        for _, line in [*self.demands, *self.pins]:
+            readers[classes[line].unique()] += 1
+        return {
+            flow.norm
+            for flow in self.flows.values()
+            if isinstance(flow, Each) and flow.norm in self.sources and calls[flow.norm] == 1
+            and (bool((readers[classes[flow.ins[0]]] > 1).any()) or self.sources[flow.norm] is not flow.ins[0])
+        }  # fmt: skip
+
+
+def _read_by(flow: Each | Mix) -> Iterable[Tensor]:
+    """The lines that a flow reads without being tied to them."""
+    if isinstance(flow, Mix):
+        return [flow.ins]
+    return [line for line, tied in zip(flow.ins, flow.tied, strict=True) if not tied or flow.norm]
+
+
+def build(model: nn.Module, tape: Tape) -> Graph:
+    """Run the rules over the whole tape."""
+    graph = Graph(tape, {f"{name}.weight" if name else "weight": name for name in bn_layers(model)})
+    run(graph)
+    graph.finish()
+    return graph
+
+
+def run(graph: Graph) -> None:
+    tape = graph.tape
+    for ref, name in tape.state.items():
+        graph.sym[ref] = Weight(name)
+    used = {ref for node in tape.nodes if node.name != ALIASED for ref in node.reads} | set(tape.outputs)
+    for graph.position, node in enumerate(tape.nodes):
+        if node.name == ALIASED and not used.intersection(node.outs):
+            continue
+        step(graph, node)
+
+
+def step(graph: Graph, node: Node) -> None:
+    outs = rules.rule_for(node)(graph, node)
+    for ref, sym in zip(node.outs, [*outs, *[None] * len(node.outs)], strict=False):
+        graph.sym[ref] = sym

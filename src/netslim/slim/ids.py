@@ -1,0 +1,70 @@
+"""Channel ids: who is who, and who must exist together.
+
+Every value that the network computes per channel gets a number of its own, an *id*. A tensor of the network is shadowed
+by a tensor of ids of the same shape, in which an id is repeated (stride 0) over batch and space. Operations that only
+move data (view, cat, transpose, chunk...) are then understood by running them on the ids.
+
+Where two channels meet at one position (the two sides of an addition, the input and output of a ReLU) the network needs
+both or neither: their ids are *tied*. The connected components of the ties are the *classes*: a class exists as a
+whole or not at all. This is the union-find of the engine, done in one go at the end by scipy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+
+class Ids:
+    """A counter of ids and the ties between them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._ties: list[tuple[Tensor, Tensor]] = []
+
+    def fresh(self, n: int) -> Tensor:
+        """n new ids, shape (n,)."""
+        self.count += n
+        return torch.arange(self.count - n, self.count)
+
+    def tie(self, a: Tensor, b: Tensor) -> None:
+        """a[i] and b[i] exist together (shapes equal)."""
+        self._ties.append((a.reshape(-1), b.reshape(-1)))
+
+    def classes(self) -> Tensor:
+        """The class of every id, shape (count,), numbered from 0 in no particular order.
+
+        >>> ids = Ids(); a, b = ids.fresh(2), ids.fresh(2); ids.tie(a, b.flip(0)); ids.classes()
+        tensor([0, 1, 1, 0])
+        """
+        empty = torch.empty(0, dtype=torch.long)
+        rows = torch.cat([a for a, _ in self._ties] or [empty]).numpy()
+        columns = torch.cat([b for _, b in self._ties] or [empty]).numpy()
+        graph = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(self.count, self.count))
+        return torch.from_numpy(connected_components(graph, directed=False)[1].astype(np.int64))
+
+
+def spread(line: Tensor, shape: torch.Size, dim: int) -> Tensor:
+    """Ids (C,) along `dim` of a tensor of that shape, repeated without copying along all other dimensions."""
+    return line.reshape([-1 if d == dim % len(shape) else 1 for d in range(len(shape))]).expand(shape)
+
+
+def shrink(ids: Tensor) -> Tensor:
+    """The same ids with every dimension along which they only repeat cut to length 1."""
+    for d in range(ids.dim()):
+        if ids.size(d) > 1:
+            first = ids.narrow(d, 0, 1)
+            if ids.stride(d) == 0 or bool((ids == first).all()):
+                ids = first
+    return ids
+
+
+def along(ids: Tensor, dim: int) -> Tensor | None:
+    """The ids (C,) along `dim`, or None where they also vary along another dimension."""
+    small = shrink(ids)
+    if any(small.size(d) > 1 for d in range(ids.dim()) if d != dim % ids.dim()):
+        return None
+    return small.flatten().expand(ids.size(dim))

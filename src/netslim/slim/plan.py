@@ -1,0 +1,123 @@
+"""The plan: what was cut, as plain numbers, so that a slim network can be saved and loaded safely.
+
+A slim network carries its plan along (also through deepcopy and pickle). It is JSON: the indices kept of the dense
+network's tensors, the BN selections, the groups of convolutions, and the dense network's signature. Slimming again
+appends a pass, so a plan always leads from the dense network to the slim one. A saved file is the plan beside the
+state_dict: no pickled code, `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from netslim.slim.emit import Cut, apply
+
+Model = TypeVar("Model", bound=nn.Module)
+ATTRIBUTE = "netslim_plan"
+FORMAT = "netslim 1"
+
+
+class Pass(TypedDict):
+    """One use of ``slim``.
+
+    keep: [tensor name, dimension, indices]; for grouped convolutions one list of indices per group.
+    select: BN name -> indices into its input.
+    groups: weight name -> groups of its convolution.
+    """
+
+    keep: list[tuple[str, int, Any]]
+    select: dict[str, list[int]]
+    groups: dict[str, int]
+
+
+class Plan(TypedDict):
+    """passes: in order. dense: the signature of the network that was cut first."""
+
+    passes: list[Pass]
+    dense: dict[str, str]
+
+
+def signature(model: nn.Module) -> dict[str, str]:
+    """What tells one architecture from another: class of every module, shape of every parameter and buffer."""
+    lines = {name or "the network": _module_line(m) for name, m in model.named_modules()}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        lines[name] = f"shape {tuple(tensor.shape)}"
+    return lines
+
+
+def _module_line(module: nn.Module) -> str:
+    line = type(module).__name__
+    if isinstance(module, nn.modules.conv._ConvNd):
+        line += f" stride {module.stride} padding {module.padding} dilation {module.dilation} groups {module.groups}"
+    return line
+
+
+def make(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str, int]) -> Plan:
+    """The plan of a network that is about to be cut: one more pass where it is slim already."""
+    keep = [(name, dim, positions.tolist()) for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0])]
+    now = Pass(keep=keep, select={name: positions.tolist() for name, positions in select.items()}, groups=groups)
+    previous: Plan | None = getattr(model, ATTRIBUTE, None)
+    if previous is None:
+        return Plan(passes=[now], dense=signature(model))
+    return Plan(passes=[*previous["passes"], now], dense=previous["dense"])
+
+
+def follow(dense: Model, plan: Plan) -> Model:
+    """A copy of the dense network, cut by the plan."""
+    small = copy.deepcopy(dense)
+    for step in plan["passes"]:
+        cut = {(name, dim): torch.tensor(indices, dtype=torch.long) for name, dim, indices in step["keep"]}
+        select = {name: torch.tensor(indices, dtype=torch.long) for name, indices in step["select"].items()}
+        apply(small, cut, select, step["groups"])
+    setattr(small, ATTRIBUTE, plan)
+    return small
+
+
+def save(small: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a slim network to one file: its plan and its tensors. The file appears whole or not at all.
+
+    Raises:
+        ValueError: the network does not come from ``slim``.
+    """
+    plan = getattr(small, ATTRIBUTE, None)
+    if plan is None:
+        raise ValueError(f"{type(small).__name__} is not a result of netslim.slim, so there is no plan to save")
+    target = Path(path)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    torch.save({"format": FORMAT, "plan": json.dumps(plan), "state": small.state_dict()}, scratch)
+    os.replace(scratch, target)
+
+
+def load(path: str | os.PathLike[str], dense_model: Model) -> Model:
+    """The slim network from a file of ``save``, as a new module; `dense_model` is left alone.
+
+    Args:
+        path: the file; read with ``weights_only=True``, so it cannot run code.
+        dense_model: a network of the dense architecture, with any weights.
+
+    Raises:
+        ValueError: the file is none of ``save``, or belongs to another architecture (the message names the first
+            difference).
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by netslim.save (format {FORMAT!r})")
+    plan: Plan = json.loads(content["plan"])
+    _check_architecture(str(path), plan["dense"], signature(dense_model))
+    small = follow(dense_model, plan)
+    small.load_state_dict(content["state"])
+    return small
+
+
+def _check_architecture(path: str, saved: dict[str, str], given: dict[str, str]) -> None:
+    for name in [*saved, *given]:
+        ours, theirs = saved.get(name, "missing"), given.get(name, "missing")
+        if ours != theirs:
+            raise ValueError(f"{path} is of another architecture: {name} is {ours} in the file, {theirs} in dense_model")
