@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netslim import artifacts, pipeline
+from netslim import artifacts, pipeline, sweep
 from netslim.task import SlimmingTask
 
 log = logging.getLogger("netslim")
@@ -37,27 +41,50 @@ NOISE = (  # true, and nothing the reader could do about
 )
 
 
+# What a user can mend: one line, exit code 2. Anything else is ours and keeps its traceback.
+MENDABLE = (
+    HydraException,
+    OmegaConfBaseException,
+    MisconfigurationException,
+    ValueError,
+    FileNotFoundError,
+    FloatingPointError,
+)
+
+
 def main() -> None:
-    """Entry point: errors a user can mend are one line and exit code 2; others keep their traceback and exit code 1."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's own shortening exits the process; we shorten below
+    """Entry point of the command ``netslim``."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra shortens errors itself, and exits with 1
+    warnings.filterwarnings("error", "Callback .* raised")  # else Hydra goes on
     try:
-        app()
-    except (HydraException, OmegaConfBaseException, ValueError, FileNotFoundError, FloatingPointError) as error:
-        if "NETSLIM_TRACEBACK" in os.environ:
-            raise
-        print(f"netslim: error: {_one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        try:
+            app()
+        finally:
+            sweep.report_all()
+    except MENDABLE as error:
+        _exit_with(error)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def app(cfg: DictConfig) -> float:
     """One job. Returns its final test accuracy, for Hydra's optimising sweepers."""
     _quiet()
-    position = _position(cfg)
-    log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, cfg["lambda"], 100 * cfg.ratio, cfg.seed)
-    sweep = Path(cfg.outputs) / cfg.name
-    job = pipeline.run(sweep, **_arguments(cfg), command=_command())
-    last = artifacts.finished(sweep / (job["finetune"] or job["slim"])) or {}
+    alone = HydraConfig.get().mode != RunMode.MULTIRUN
+    try:
+        return _job(cfg, "1 of 1" if alone else _position(cfg))
+    except MENDABLE as error:
+        if not alone:  # the sweep's other jobs go on; Hydra raises this at its end
+            raise
+        _exit_with(error)
+
+
+def _job(cfg: DictConfig, position: str) -> float:
+    arguments = _arguments(cfg)
+    strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
+    log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
+    folder = Path(cfg.outputs) / cfg.name
+    job = pipeline.run(folder, **arguments, command=_command())
+    last = artifacts.finished(folder / (job["finetune"] or job["slim"])) or {}
     test = last["test"] if job["finetune"] else last["recalibrated"]["test"]
     return float(test["correct"] / test["total"])
 
@@ -67,19 +94,40 @@ def _arguments(cfg: DictConfig) -> dict[str, Any]:
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     task = partial(SlimmingTask, scheduler=scheduler, label_smoothing=cfg.label_smoothing)
     return {
-        "strength": float(cfg["lambda"]),
-        "ratio": float(cfg.ratio),
-        "seed": int(cfg.seed),
-        "epochs": int(cfg.epochs),
-        "finetune_epochs": int(cfg.finetune.epochs),
-        "network": instantiate(cfg.net, _partial_=True),
-        "data": instantiate(cfg.data, _partial_=True),
+        "strength": _number(cfg, "lambda", float),
+        "ratio": _number(cfg, "ratio", float),
+        "seed": _number(cfg, "seed", int),
+        "epochs": _number(cfg, "epochs", int),
+        "finetune_epochs": _number(cfg, "finetune.epochs", int),
+        "network": _factory(cfg, "net"),
+        "data": _factory(cfg, "data"),
         "task": partial(task, optimizer=optimizer),
-        "finetune_task": partial(task, optimizer=partial(optimizer, lr=float(cfg.finetune.lr))),
+        "finetune_task": partial(task, optimizer=partial(optimizer, lr=_number(cfg, "finetune.lr", float))),
         "trainer": instantiate(cfg.trainer),
         "slimming": instantiate(cfg.slimming),
         "settings": _settings(cfg),
     }
+
+
+def _number(cfg: DictConfig, key: str, kind: type[int] | type[float]) -> Any:
+    value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or value != value:
+        raise ValueError(f"{key}={value} is not a {'whole ' if kind is int else ''}number")
+    return kind(value)
+
+
+def _factory(cfg: DictConfig, group: str) -> Callable[..., Any]:
+    """What builds the object of a group; settings that its class does not know are named before it is called."""
+    build = instantiate(cfg[group], _partial_=True)
+
+    def checked(**more: Any) -> Any:
+        try:
+            inspect.signature(build.func).bind(*build.args, **{**build.keywords, **more})
+        except TypeError as error:
+            raise ValueError(f"{group}: {cfg[group]._target_}: {error}") from None
+        return build(**more)
+
+    return checked
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
@@ -101,8 +149,8 @@ def _command() -> str:
 
 
 def _position(cfg: DictConfig) -> str:
-    number, sweep = HydraConfig.get().job.get("num"), artifacts.load_sweep(Path(cfg.outputs) / cfg.name)
-    return f"{number + 1} of {len(sweep['jobs'])}" if number is not None and sweep else "1 of 1"
+    asked = artifacts.load_sweep(Path(cfg.outputs) / cfg.name) or {"jobs": []}
+    return f"{HydraConfig.get().job.num + 1} of {len(asked['jobs'])}"
 
 
 def _quiet() -> None:
@@ -116,13 +164,17 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _one_line(error: BaseException) -> str:
-    """The message of an error and of what caused it, on one line."""
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    text = " ".join(dict.fromkeys(" ".join(str(cause).split()) for cause in causes))
-    return text or type(error).__name__
+def _exit_with(error: BaseException) -> NoReturn:
+    """The message of an error and of what caused it on one line; the traceback only when NETSLIM_TRACEBACK is set."""
+    if "NETSLIM_TRACEBACK" in os.environ:
+        raise error
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = " ".join(dict.fromkeys(" ".join(str(link).split()) for link in chain)) or type(error).__name__
+    text = text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
+    print(f"netslim: error: {text}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ threshold at the end of the fit and makes the smaller network.
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -67,11 +68,18 @@ class GammaHistogram(Callback):
         layers = {name: bn.weight.detach().abs() for name, bn in sparsity.bn_layers(pl_module).items()}
         if not layers or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
-        shares = sparsity.dead_share(list(layers.values()))
+        everything = torch.cat(list(layers.values()))
+        if not everything.isfinite().all():
+            wrong = next(name for name, sizes in layers.items() if not sizes.isfinite().all())
+            raise FloatingPointError(
+                f"γ of layer {wrong} is not finite after epoch {trainer.current_epoch + 1}: training diverged; "
+                "lower the learning rate or λ"
+            )
+        shares = sparsity.dead_share([everything])
         pl_module.log_dict({f"dead_gamma/below_{limit:.0e}": share for limit, share in shares.items()})
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for name, sizes in {"all": torch.cat(list(layers.values())), **layers}.items():
+                for name, sizes in {"all": everything, **layers}.items():
                     logger.experiment.add_histogram(f"gamma/{name}", sizes.float().cpu(), trainer.current_epoch)
 
 
@@ -169,7 +177,8 @@ class Slimming(Callback):
 
     def _measure(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> dict[str, float]:
         run = evaluator.validate if self.split == "val" else evaluator.test
-        return {k: v for result in run(module, datamodule=data, verbose=False) for k, v in result.items()}
+        run(module, datamodule=data, verbose=False)
+        return {name: float(value) for name, value in evaluator.callback_metrics.items()}
 
     def _recalibrate(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> None:
         # The module's own validation loop over training batches, with BatchNorm collecting statistics: inputs reach the
@@ -177,7 +186,8 @@ class Slimming(Callback):
         view = copy.copy(data)
         view.val_dataloader = data.train_dataloader  # type: ignore[method-assign]
         limit, evaluator.limit_val_batches = evaluator.limit_val_batches, self.recalibration_batches
-        with reestimated_statistics(module):
+        with reestimated_statistics(module), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*sampler has shuffling enabled")  # training batches, on purpose
             evaluator.validate(module, datamodule=view, verbose=False)
         evaluator.limit_val_batches = limit
 
@@ -187,6 +197,7 @@ class Slimming(Callback):
             batch = next(iter(data.val_dataloader() if self.split == "val" else data.test_dataloader()))
             batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, module.device, 0), 0)
             example = batch[0] if isinstance(batch, (tuple, list)) else batch
+            example = example[:1] if isinstance(example, Tensor) else example  # MACs are those of one image
         return example
 
 

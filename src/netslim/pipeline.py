@@ -70,6 +70,7 @@ def run(
             and seed. A stage with other settings is another stage.
         command: repeats just this job; it is recorded.
     """
+    callback = slimming(ratio=ratio, network="network", split="test")  # a bad ratio is refused before the training
     at = {"lambda_": strength, "seed": seed}
     pruned = {"lambda_": strength, "ratio": ratio, "seed": seed}
 
@@ -89,7 +90,7 @@ def run(
         {**settings["slim"], "train": trained["name"], "ratio": ratio},
         lambda folder: slim(
             folder, sweep / trained["name"], network=network, data=data, task=task, trainer=trainer,
-            slimming=slimming, ratio=ratio, command=command,
+            callback=callback, command=command,
         ),
         **pruned,
     )
@@ -112,7 +113,9 @@ def train(
 ) -> Record:
     """Sparsity training (section 3): the dense network, λ·Σ|γ| beside the loss, accuracy after the last epoch."""
     lightning.seed_everything(seed, verbose=False)
-    dense, images = network(), data()
+    images = data(seed=seed)
+    dense = network(num_classes=images.num_classes)
+    _check_channels(dense, images)
     module = task(dense, strength=strength)
     history, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
     artifacts.write_tensors(folder / "weights.pt", dense.state_dict())
@@ -126,16 +129,15 @@ def train(
 
 
 def slim(
-    folder: Path, trained: Path, *, network: Build, data: Build, task: Build, trainer: Build, slimming: Build, ratio: float,
-    command: str,
+    folder: Path, trained: Path, *, network: Build, data: Build, task: Build, trainer: Build, callback: Slimming, command: str
 ) -> Record:
     """Threshold over all |γ|, channels removed, accuracy before, after, and with BatchNorm statistics re-estimated."""
     told = describe_run(command)
-    dense = network()
+    images = data()
+    dense = network(num_classes=images.num_classes)
     dense.load_state_dict(artifacts.read_tensors(trained / "weights.pt"))
-    callback = slimming(ratio=ratio, network="network", split="test")
     quiet = trainer(logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False)
-    small = callback.run(task(dense, strength=0.0), data(), quiet)
+    small = callback.run(task(dense, strength=0.0), images, quiet)
     save(small.network, folder / "slim.pt")
     result = {key: _with_test_counts(value) for key, value in callback.result.items()}
     log.info(
@@ -152,10 +154,10 @@ def finetune(
 ) -> Record:
     """Fine-tuning (section 3): the slim network, the same recipe, no penalty."""
     lightning.seed_everything(seed, verbose=False)
-    small = load(slimmed / "slim.pt", network())
-    _, told = fit(
-        folder, task(small, strength=0.0), data(), trainer=trainer, seed=seed, epochs=epochs, command=command
-    )
+    images = data(seed=seed)
+    small = load(slimmed / "slim.pt", network(num_classes=images.num_classes))
+    module = task(small, strength=0.0)
+    _, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
     save(small, folder / "slim.pt")
     return {"slim": slimmed.name, **told}
 
@@ -182,8 +184,8 @@ def fit(
     if resumed:
         log.info("%s | going on from %s", folder.name, checkpoint.name)
     runner.fit(module, data, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
-    (metrics,) = runner.test(module, data, verbose=False)
-    test = _with_test_counts({"metrics": metrics})["test"]
+    runner.test(module, data, verbose=False)
+    test = _with_test_counts({"metrics": runner.callback_metrics})["test"]
     log.info("%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * _accuracy(test))
     return history, {"epochs": history.rows, "test": test, "run": told()}
 
@@ -216,11 +218,20 @@ def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | No
     return job
 
 
+def _check_channels(network: nn.Module, images: Any) -> None:
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != images.in_channels:
+        raise ValueError(
+            f"{type(network).__name__} expects {first.in_channels}-channel images, {images.title} has {images.in_channels}; "
+            f"set net.in_channels={images.in_channels} or choose another network"
+        )
+
+
 def _with_test_counts(value: Any) -> Any:
     """Replace the metrics that SlimmingTask's test loop logs by {"correct", "total", "loss"}."""
     if not isinstance(value, dict) or "metrics" not in value:
         return value
-    metrics = value["metrics"]
+    metrics = {key: float(metric) for key, metric in value["metrics"].items()}
     test = {"correct": round(metrics["test/correct"]), "total": round(metrics["test/total"]), "loss": metrics["loss/test"]}
     return {**{key: v for key, v in value.items() if key != "metrics"}, "test": test}
 

@@ -1,4 +1,4 @@
-"""Around a run or a sweep: what is about to happen, what failed, and the report at the end. A Hydra callback."""
+"""Around a run or a sweep: the list of its jobs, which of them failed, and the report at the end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from netslim import artifacts, report
@@ -19,26 +20,33 @@ from netslim import artifacts, report
 log = logging.getLogger("netslim")
 
 
+started: list[Path] = []  # folders whose report is due when the process ends
+
+
 class Sweep(Callback):
-    """Writes ``sweep.json`` before the first job, names a failed job, builds the report after the last."""
+    """Writes ``sweep.json`` before the first job, and names a job that failed with the command that repeats it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        if artifacts.load_sweep(_folder(config)) is None:  # else it repeats, or adds to, what is there
-            artifacts.write_sweep(_folder(config), _command(), [list(config.hydra.overrides.task)])
+        folder = _folder(config)
+        if artifacts.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
+            artifacts.write_sweep(folder, _command(), [list(config.hydra.overrides.task)])
+        started.append(folder)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        artifacts.write_sweep(_folder(config), _command(), grid(config))
+        folder = _folder(config)
+        artifacts.write_sweep(folder, _command(), grid(config))
+        started.append(folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if job_return.status == JobStatus.FAILED:
-            again = shlex.join(["netslim", *(job_return.overrides or [])])
-            log.error("job failed; to repeat just this one: %s", again)
+        if job_return.status == JobStatus.FAILED and config.hydra.mode == RunMode.MULTIRUN:
+            log.error("job failed; to repeat just this one: %s", shlex.join(["netslim", *(job_return.overrides or [])]))
 
-    def on_run_end(self, config: DictConfig, **_: Any) -> None:
-        _report(config)
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        _report(config)
+def report_all() -> None:
+    """Build the report of what this process started; jobs that are missing are named in it."""
+    for folder in started:
+        if artifacts.load_jobs(folder):
+            print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {folder}", flush=True)
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -55,10 +63,3 @@ def _folder(config: DictConfig) -> Path:
 
 def _command() -> str:
     return shlex.join(["netslim", *sys.argv[1:]])
-
-
-def _report(config: DictConfig) -> None:
-    folder = _folder(config)
-    if not artifacts.load_jobs(folder):
-        return
-    print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {folder}")

@@ -1,0 +1,152 @@
+"""The callbacks on a LightningModule of one's own. Oracles: the masked dense network, numpy histograms, batch statistics."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+import netslim
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+
+class Own(LightningModule):
+    """Nothing in it knows of netslim: other attribute names, a dictionary as batch, metrics of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+        self.head = nn.Linear(12, 4)
+        self.example_input_array = torch.zeros(2, 1, 6, 6)
+
+    def forward(self, images):
+        return self.head(self.body(self.stem(images)).mean(dim=(2, 3)))
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self(batch["image"]), batch["label"])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("own/error", (self(batch["image"]).argmax(1) != batch["label"]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+class Pictures(TensorDataset):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return {"image": image, "label": label}
+
+
+def pictures(count: int = 96) -> Pictures:
+    """Four classes: which quarter of the picture is bright."""
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.arange(count) % 4
+    images = 0.3 * torch.randn(count, 1, 6, 6, generator=generator)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[0, 3 * (label // 2) :, 3 * (label % 2) :][:3, :3] += 1.0
+    return Pictures(images, labels)
+
+
+def fitted(tmp_path, *callbacks, epochs: int = 4, logger: bool = False) -> Own:
+    model = Own()
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", callbacks=list(callbacks), enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1, default_root_dir=tmp_path,
+        logger=TensorBoardLogger(tmp_path, name="", version="run") if logger else False,
+    )
+    trainer.fit(model, DataLoader(pictures(), 16), DataLoader(pictures(), 48))
+    return model
+
+
+def error(model: nn.Module) -> float:
+    data = pictures()
+    with torch.no_grad():
+        return (model.eval()(data.tensors[0]).argmax(1) != data.tensors[1]).float().mean().item()
+
+
+def test_slimming_at_the_end_of_fit_measures_what_the_masked_network_computes(tmp_path):
+    slimming = netslim.Slimming(ratio=0.4)
+    dense = fitted(tmp_path, netslim.Sparsity(0.01), slimming)
+    images = pictures().tensors[0]
+    keep = netslim.select_channels(dense, ratio=0.4, example_input=images[:2])
+    masked = netslim.mask(dense, keep)
+    result = slimming.result
+    assert (result["removed"], result["prunable"]) == (8, 20)
+    gammas = torch.cat([dense.stem[1].weight, dense.body[1].weight]).abs().sort().values
+    assert result["threshold"] == pytest.approx(gammas[7].item())
+    assert [layer["channels"] for layer in result["layers"]] == [8, 12]
+    assert sum(layer["kept"] for layer in result["layers"]) == 12
+    assert result["dense"]["metrics"]["own/error"] == pytest.approx(error(dense))
+    assert result["slim"]["metrics"]["own/error"] == pytest.approx(error(masked))
+    assert result["slim"]["params"] == sum(p.numel() for p in slimming.slimmed.parameters())
+    assert result["slim"]["macs"] < result["dense"]["macs"]
+    assert dense.stem[1].num_features == 8  # the trained module is untouched
+
+
+def test_the_recalibrated_module_has_the_training_sets_statistics_and_can_be_fitted_again(tmp_path):
+    slimming = netslim.Slimming(ratio=0.4)
+    fitted(tmp_path, slimming)
+    small, images = slimming.slimmed, pictures().tensors[0]
+    with torch.no_grad():
+        seen = small.stem[0](images)  # (96, C, 6, 6)
+    batches = seen.reshape(6, 16, *seen.shape[1:])  # the loader's six batches of 16
+    expected = batches.transpose(1, 2).flatten(2).mean(-1).mean(0)
+    torch.testing.assert_close(small.stem[1].running_mean, expected)
+    assert isinstance(small, Own)
+    before = [p.clone() for p in small.parameters()]
+    Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+            enable_model_summary=False, log_every_n_steps=1).fit(small, DataLoader(pictures(), 16))  # fmt: skip
+    assert any(not torch.equal(a, b) for a, b in zip(before, small.parameters(), strict=True))
+
+
+def test_gamma_histograms_and_shares_are_in_the_event_file(tmp_path):
+    model = fitted(tmp_path, netslim.Sparsity(0.05), netslim.GammaHistogram(), epochs=3, logger=True)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"histograms": 0}).Reload()
+    assert events.Tags()["histograms"] == ["gamma/all", "gamma/stem.1", "gamma/body.1"]
+    histogram = events.Histograms("gamma/all")
+    assert [event.step for event in histogram] == [0, 1, 2]
+    sizes = torch.cat([model.stem[1].weight, model.body[1].weight]).detach().abs().numpy()
+    last = histogram[-1].histogram_value
+    assert last.num == 20
+    assert last.sum == pytest.approx(float(sizes.sum()), rel=1e-6)
+    edges, counts = np.array(last.bucket_limit), np.array(last.bucket)
+    assert counts.tolist() == [
+        int(((sizes > low) & (sizes <= high)).sum()) for low, high in zip([-1.0, *edges[:-1]], edges, strict=True)
+    ]
+    share = events.Scalars("dead_gamma/below_1e-02")[-1].value
+    assert share == pytest.approx(float((sizes < 1e-2).mean()))
+
+
+def test_bad_ratio_and_missing_batchnorm_are_named(tmp_path):
+    with pytest.raises(ValueError, match="prune ratio 50 is outside"):
+        netslim.Slimming(ratio=50)
+    module = Own()
+    module.stem[1], module.body[1] = nn.Identity(), nn.Identity()
+    with pytest.raises(ValueError, match="no trainable BatchNorm"):
+        Trainer(
+            max_epochs=1, callbacks=[netslim.Sparsity(0.1)], logger=False, enable_checkpointing=False, accelerator="cpu",
+            enable_progress_bar=False, enable_model_summary=False,
+        ).fit(module, DataLoader(pictures(), 16))
+
+
+def test_slimming_inside_a_task_names_the_network(tmp_path):
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    nn.init.uniform_(net[1].weight)
+    task = netslim.SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1), strength=1e-3)
+    slimming = netslim.Slimming(ratio=0.5, network="network")
+    Trainer(max_epochs=1, accelerator="cpu", callbacks=[slimming], logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False).fit(
+        task, DataLoader(TensorDataset(*pictures().tensors), 16), DataLoader(TensorDataset(*pictures().tensors), 16)
+    )  # fmt: skip
+    assert [layer["name"] for layer in slimming.result["layers"]] == ["1"]
+    assert slimming.slimmed.network[1].num_features == 4
+    assert slimming.slimmed.strength == 1e-3

@@ -1,0 +1,25 @@
+"""Two real processes over gloo in float64. Oracle: one process with the same global batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def fit(out: Path, devices: int, accumulate: int, clip: float) -> list[dict[str, torch.Tensor]]:
+    script = Path(__file__).with_name("ddp_fit.py")
+    command = [sys.executable, str(script), str(out), str(devices), str(accumulate), str(clip)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return [torch.load(f"{out}.rank{rank}", weights_only=True) for rank in range(devices)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("accumulate", "clip"), [(1, 0.0), (2, 0.3)])
+def test_two_processes_equal_one(tmp_path, accumulate, clip):
+    (one,) = fit(tmp_path / "one", 1, accumulate, clip)
+    first, second = fit(tmp_path / "two", 2, accumulate, clip)
+    for name, expected in one.items():
+        assert torch.equal(first[name], second[name])
+        assert (first[name] - expected).abs().max() < 1e-10 if expected.is_floating_point() else True

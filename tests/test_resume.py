@@ -1,0 +1,66 @@
+"""A real kill -9 in the middle of a real sweep, the same command again. Oracle: the sweep that nobody interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from netslim.artifacts import read_tensors
+
+SWEEP = ["-m", "experiment=lab4_digits", "epochs=5", "finetune.epochs=3", "lambda=0,1e-2"]
+
+
+def start(outputs: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "netslim", *SWEEP, f"outputs={outputs}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_when(outputs: Path, pattern: str, seconds: float) -> None:
+    """Start the sweep and kill -9 its process group some seconds after a file of this pattern has appeared."""
+    process, patience = start(outputs), time.monotonic() + 120
+    while not list(outputs.glob(pattern)):
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        assert time.monotonic() < patience, f"no {pattern} after two minutes"
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+def weights(outputs: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Every tensor of every stage, by the stage's name."""
+    return {path.parent.name: read_tensors(path) for path in sorted(outputs.glob("*/train_*/weights.pt"))}
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole))
+    kill_when(killed, "lab4_digits/train_lambda=0.01*/last.ckpt", 0.25)
+    assert not list(killed.glob("lab4_digits/train_lambda=0.01*/record.json"))
+    kill_when(killed, "lab4_digits/finetune_lambda=0.01*/last.ckpt", 0.05)
+    assert "going on from last.ckpt" in finish(start(killed))
+
+    report = "lab4_digits/report/results.csv"
+    assert (whole / report).read_bytes() == (killed / report).read_bytes()
+    assert len((whole / report).read_text().splitlines()) == 1 + 4
+    for (name, expected), (same, found) in zip(weights(whole).items(), weights(killed).items(), strict=True):
+        assert name == same
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+    again = finish(start(killed))  # a finished sweep only renders its report
+    assert "epoch" not in again
+    assert "Report:" in again
+    assert (whole / report).read_bytes() == (killed / report).read_bytes()
