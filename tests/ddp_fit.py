@@ -36,6 +36,7 @@ def main(out: str, devices: int, accumulate: int, clip: float) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     net = nn.Sequential(nn.Conv2d(2, 4, 3), Frozen(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).double()
+    net.train()
     nn.init.uniform_(net[1].weight, -1, 1)
     task = SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), strength=0.05)
     trainer = Trainer(

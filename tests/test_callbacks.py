@@ -14,9 +14,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import netslim
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
-
-
 class Own(LightningModule):
     """Nothing in it knows of netslim: other attribute names, a dictionary as batch, metrics of its own."""
 

@@ -76,7 +76,6 @@ def largest_difference(one: nn.Module, other: nn.Module) -> float:
     return max((a.double() - b.double()).abs().max().item() for a, b in pairs)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "gradscaler"])
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize(("accumulate", "count"), [(1, 8), (2, 8), (4, 7)])
@@ -87,10 +86,9 @@ def test_hook_equals_the_term_in_the_loss(accumulate, count, clip, scaled):
     lightning_loop(task, data, accumulate_grad_batches=accumulate, gradient_clip_val=clip, plugins=plugins)
     oracle = plain_loop(network(), data, strength=STRENGTH, accumulate=accumulate, clip=clip)
     assert largest_difference(task.network, oracle) < 1e-12
-    assert largest_difference(task.network, plain_loop(network(), data, strength=0, accumulate=accumulate, clip=clip)) > 1e-3
+    assert largest_difference(task.network, plain_loop(network(), data, strength=0, accumulate=accumulate, clip=clip)) > 1e-4
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_callback_gives_ones_own_module_the_same_penalty():
     class Own(LightningModule):
         def __init__(self):
@@ -108,7 +106,6 @@ def test_callback_gives_ones_own_module_the_same_penalty():
     assert largest_difference(own.body, plain_loop(network(), batches(), strength=STRENGTH, accumulate=2)) < 1e-12
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
     data = batches()
     task = SlimmingTask(network(), optimizer=SGD, strength=0.0)
@@ -116,14 +113,12 @@ def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
     assert largest_difference(task.network, plain_loop(network(), data, strength=0.0)) < 1e-12
     with torch.no_grad():
         expected = F.cross_entropy(copy.deepcopy(task.network).eval()(data[0][0]), data[0][1])
-    (logged,) = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False).test(
-        SlimmingTask(task.network, optimizer=SGD, strength=STRENGTH), loader(data[:1]), verbose=False
-    )
-    assert logged["loss/test"] == pytest.approx(expected.item())
-    assert logged["test/total"] == len(data[0][1])
+    tester = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
+    tester.test(SlimmingTask(task.network, optimizer=SGD, strength=STRENGTH), loader(data[:1]), verbose=False)
+    assert tester.callback_metrics["loss/test"].item() == pytest.approx(expected.item())
+    assert tester.callback_metrics["test/total"].item() == len(data[0][1])
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_smoothing_is_for_training_alone():
     data = batches(1)
     task = SlimmingTask(network(), optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)
@@ -139,7 +134,6 @@ def test_bad_lambda_is_named():
         SlimmingTask(network(), optimizer=SGD, strength=float("nan"))
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_a_network_without_batchnorm_cannot_be_penalised():
     bare = nn.Sequential(nn.Flatten(), nn.Linear(32, 3)).double()
     with pytest.raises(ValueError, match="no trainable BatchNorm"):

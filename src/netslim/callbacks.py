@@ -48,7 +48,7 @@ class Sparsity(Callback):
             raise ValueError(f"{type(pl_module).__name__} has no trainable BatchNorm scales to penalise")
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        sparsity.add_l1_subgradient(self._scales, penalty_weight(trainer, self.strength))
+        sparsity.add_l1_subgradient(self._scales, penalty_weight(trainer, self.strength, like=self._scales[0]))
 
 
 class GammaHistogram(Callback):
@@ -76,7 +76,7 @@ class GammaHistogram(Callback):
                 "lower the learning rate or λ"
             )
         shares = sparsity.dead_share([everything])
-        pl_module.log_dict({f"dead_gamma/below_{limit:.0e}": share for limit, share in shares.items()})
+        pl_module.log_dict({f"dead_gamma/below_{limit:.0e}": share for limit, share in shares.items()}, sync_dist=True)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 for name, sizes in {"all": everything, **layers}.items():

@@ -82,11 +82,11 @@ class SlimmingTask(LightningModule):
     def on_after_backward(self) -> None:
         """Add λ·sign(γ) to the gradients of γ: the L1 term of equation 1, which never shows in the logged loss."""
         if self.strength:
-            sparsity.add_l1_subgradient(self._scales, penalty_weight(self.trainer, self.strength))
+            sparsity.add_l1_subgradient(self._scales, penalty_weight(self.trainer, self.strength, like=self._scales[0]))
 
     def on_train_epoch_end(self) -> None:
         if self._scales:
-            self.log("penalty/l1", sparsity.l1_norm(self._scales))
+            self.log("penalty/l1", sparsity.l1_norm(self._scales), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self._make_optimizer(self.parameters())
@@ -96,7 +96,7 @@ class SlimmingTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer, epochs=epochs)}
 
 
-def penalty_weight(trainer: Trainer, strength: float) -> float | Tensor:
+def penalty_weight(trainer: Trainer, strength: float, *, like: Tensor) -> float | Tensor:
     """What to multiply sign(γ) with in ``on_after_backward``, so that one optimiser step equals one with λ·Σ|γ| in the loss.
 
     The hook runs after every micro-batch, where Lightning has divided the loss by ``accumulate_grad_batches``; the
@@ -108,4 +108,4 @@ def penalty_weight(trainer: Trainer, strength: float) -> float | Tensor:
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None:
         return weight
-    return scaler.scale(torch.tensor(weight, device=trainer.strategy.root_device))
+    return scaler.scale(torch.full((), weight, dtype=like.dtype, device=like.device))
