@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from netslim.slim.graph import Each, Graph, Mix
+from netslim.slim.ids import Ids
 
 
 @dataclass
@@ -35,16 +36,46 @@ def units(graph: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Ten
     classes = graph.classes
     stays = [line for _, line in [*graph.pins, *graph.demands]] + ([] if frozen is None else [frozen])
     worst = _scores(graph, scales, stays)
-    allowed = worst.isfinite()
     if coupling == "keep":
-        allowed &= _killed_alone(graph, scales)
+        worst[~_killed_alone(graph, scales)] = torch.inf
+    unit = _balanced(graph, worst)
+    worst = torch.zeros_like(worst).scatter_reduce_(0, unit, worst, "amax")[unit]
+    for out in _norm_outputs(graph).values():  # what would empty a layer stays
+        sizes = torch.bincount(unit[classes[out]], minlength=len(unit))[unit]
+        worst[sizes == len(out)] = torch.inf
     number, score = {}, {}
     for name, out in _norm_outputs(graph).items():
-        unit = classes[out]
-        if name in scales and allowed[unit].any():
-            number[name] = torch.where(allowed[unit], unit, -1)
-            score[name] = worst[unit].where(allowed[unit], 0.0)
+        mine = classes[out]
+        allowed = worst[mine].isfinite()
+        if name in scales and allowed.any():
+            number[name] = unit[mine].where(allowed, -1)
+            score[name] = worst[mine].where(allowed, 0.0)
     return Units(number, score)
+
+
+def _balanced(graph: Graph, worst: Tensor) -> Tensor:
+    """The unit of every class. Where all rows must keep equally many channels (grouped convolutions, chunks), the
+    channels of the same rank in each row leave together."""
+    ties = Ids()
+    ties.fresh(len(worst))
+    for balance in graph.balances.values():
+        for side in balance.sides:
+            classes = graph.classes[side]
+            ranked = classes.gather(1, worst[classes].argsort(dim=1, stable=True))
+            for row in ranked[1:]:
+                ties.tie(ranked[0], row)
+    return ties.classes()
+
+
+def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
+    """The channels to keep if about that share of every layer's units leaves, lowest scores first, never the last one."""
+    stay = set[int]()
+    for name, number in units.number.items():
+        ranked = number[units.score[name].argsort(stable=True)]
+        distinct = list(dict.fromkeys(n for n in ranked.tolist() if n >= 0))
+        stay.update(distinct[int(share * len(distinct)) :])
+    staying = torch.tensor([-1, *stay])
+    return {name: torch.isin(number, staying) for name, number in units.number.items()}
 
 
 def _norm_outputs(graph: Graph) -> dict[str, Tensor]:
@@ -53,15 +84,15 @@ def _norm_outputs(graph: Graph) -> dict[str, Tensor]:
 
 
 def _reads(graph: Graph) -> list[Tensor]:
-    """Ids that somebody reads by value without being tied to them, and for whom a zero is as good as nothing.
+    """Ids that somebody reads by value without being tied to them.
 
-    A BN that selects does not count: where its input is zero, its own channel leaves too.
+    A BN that selects reads too; where what it reads is zero, its own channel leaves as well, so the zero does no harm.
     """
     lines = []
     for flow in graph.flows.values():
         if isinstance(flow, Mix):
             lines.append(flow.ins.flatten())
-        elif not flow.norm:
+        else:
             lines += [line for line, tied in zip(flow.ins, flow.tied, strict=True) if not tied]
     return lines
 

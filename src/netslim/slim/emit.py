@@ -9,13 +9,17 @@ Classes and forward code stay what they were.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from netslim.slim.graph import SELECT, Graph
+from netslim.slim.graph import Graph
+from netslim.slim.tape import SELECT
 
+Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
 
 
@@ -71,19 +75,52 @@ def select_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @torch.no_grad()
-def apply(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str, int]) -> None:
-    """Cut the model in place."""
+def emit(
+    model: Model,
+    cut: Cut,
+    select: Mapping[str, Tensor],
+    groups: Mapping[str, int],
+    keep: Mapping[str, Tensor] | None = None,
+    share: bool = False,
+) -> Model:
+    """A copy of the model, cut.
+
+    groups: weight name -> groups of its convolution. keep: BN name -> the channels whose γ and β are not set to 0.
+    share: let the copy share the parameters that are not cut, for a copy that is only looked at.
+    """
+    new = dict(_masked(model, keep or {}))
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0]):
-        tensor = tensors[name]
-        tensor.data = _keep_format(tensor, take(tensor.data, dim, positions))
+        new[name] = take(new.get(name, tensors[name].detach()), dim, positions)
+    memo: dict[int, Any] = {id(p): p for p in model.parameters()} if share else {}
+    for name, tensor in new.items():
+        old = tensors[name]
+        tensor = _keep_format(old, tensor)
+        memo[id(old)] = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+    small = copy.deepcopy(model, memo)
     for name in {name for name, _ in cut} | set(groups):
-        correct_sizes(model, name, groups.get(name))
+        _correct_sizes(small, name, groups.get(name))
     for name, positions in select.items():
-        module = model.get_submodule(name)
-        if not hasattr(module, SELECT):
-            module.register_forward_pre_hook(select_input)
-        module.register_buffer(SELECT, positions.to(module.weight.device))
+        _select(small.get_submodule(name), positions)
+    return small
+
+
+def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    """γ and β with zeros on the removed channels, by name; only where some are removed."""
+    for name, stays in keep.items():
+        layer = model.get_submodule(name)
+        for kind in ("weight", "bias"):
+            tensor = getattr(layer, kind)
+            if tensor is not None and not stays.all():
+                yield f"{name}.{kind}" if name else kind, tensor.detach() * stays.to(tensor.device)
+
+
+def _select(layer: nn.Module, positions: Tensor) -> None:
+    if not hasattr(layer, SELECT):
+        layer.register_forward_pre_hook(select_input)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    layer.register_buffer(SELECT, positions.to(weight.device))
 
 
 def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:
@@ -104,17 +141,17 @@ def _keep_format(old: Tensor, new: Tensor) -> Tensor:
     return new.contiguous()
 
 
-def correct_sizes(model: nn.Module, tensor_name: str, groups: int | None) -> None:
+def _correct_sizes(model: nn.Module, tensor_name: str, groups: int | None) -> None:
     """The sizes a module remembers, from the tensors it now has."""
     module = model.get_submodule(tensor_name.rpartition(".")[0])
-    weight = getattr(module, "weight", None)
     if isinstance(module, nn.modules.conv._ConvNd):
         module.groups = module.groups if groups is None else groups
-        a, b = weight.shape[:2]
+        a, b = module.weight.shape[:2]
         module.in_channels, module.out_channels = (a, b * module.groups) if module.transposed else (b * module.groups, a)
     elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
+        module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-        module.num_features = len(weight if weight is not None else module.running_mean)
+        sized = module.weight if module.weight is not None else module.running_mean
+        module.num_features = len(sized) if sized is not None else module.num_features
     elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(weight)
+        module.num_parameters = len(module.weight)

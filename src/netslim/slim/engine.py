@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from netslim.slim import coupling as coupling_, demand, emit, graph, plan, tape
+from netslim.slim import coupling as coupling_
+from netslim.slim import demand, emit, graph, plan, tape
+from netslim.slim.replay import Finding, replay, touched
 from netslim.sparsity import bn_layers
 from netslim.threshold import threshold
 
@@ -22,11 +24,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
-    """The dependency graph of a model (which is run once on the example input, and left as it was)."""
-    recorded, error = tape.record(model, example_input)
+    """The dependency graph of a model. It is a copy that runs, so the model is left as it was."""
+    shadow = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+    recorded, error = tape.record(shadow, example_input)
     if error:
         raise ValueError(f"the network does not run on the example input {_describe(example_input)}: {error}")
-    return graph.build(model, recorded)
+    return graph.build(shadow, recorded)
 
 
 def select_channels(
@@ -67,10 +70,25 @@ def select_channels(
     if not layers:
         raise ValueError(f"{type(model).__name__} has no BatchNorm layer with γ: there is nothing to slim")
     scales = {name: layer.weight.detach().cpu() for name, layer in layers.items()}
-    units = coupling_.units(analyse(copy.deepcopy(model), example_input), scales, coupling)
+    dependencies = analyse(model, example_input)
+    frozen = _written_sizes(model, dependencies, scales, coupling, example_input)
+    units = coupling_.units(dependencies, scales, coupling, frozen)
     if not units.score:
         raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels with coupling={coupling!r}")
     return threshold(units.score, ratio, floor=floor, groups=units.number, round_to=round_to)
+
+
+def _written_sizes(
+    model: nn.Module, dependencies: graph.Graph, scales: Mapping[str, Tensor], coupling: str, example_input: Any
+) -> Tensor:
+    """Ids that cannot leave because a size is written in the code: found by removing 40 % of every layer for a try."""
+    frozen = torch.empty(0, dtype=torch.long)
+    while True:
+        units = coupling_.units(dependencies, scales, coupling, frozen)
+        more = _proved(model, dependencies, coupling_.sample(units), example_input)[3]
+        if not len(more):
+            return frozen
+        frozen = torch.cat([frozen, more])
 
 
 def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
@@ -83,14 +101,7 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
         ValueError: an unknown name or a mask of the wrong shape or type.
     """
     check_keep(model, keep)
-    masked = copy.deepcopy(model)
-    layers = bn_layers(masked)
-    with torch.no_grad():
-        for name, stays in keep.items():
-            gone = ~stays.to(layers[name].weight.device)
-            layers[name].weight[gone] = 0
-            layers[name].bias[gone] = 0
-    return masked
+    return emit.emit(model, {}, {}, {}, keep)
 
 
 def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
@@ -107,16 +118,54 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     Raises:
         ValueError: an unknown name or wrong shape in keep, or the model does not run on the example input.
     """
-    small = mask(model, keep)
-    dependencies = analyse(small, example_input)
+    check_keep(model, keep)
+    dependencies = analyse(model, example_input)
+    exist, cut, known, _ = _proved(model, dependencies, keep, example_input)
+    return _emit(model, dependencies, exist, cut, known, keep)
+
+
+def _proved(
+    model: nn.Module, dependencies: graph.Graph, keep: Mapping[str, Tensor], example_input: Any
+) -> tuple[Tensor, emit.Cut, Finding, Tensor]:
+    """What exists, cut and order of a slim network that has been replayed without finding fault; and what was frozen."""
     keep = {name: stays.cpu() for name, stays in keep.items()}
-    solution = demand.solve(dependencies, keep)
-    cut = emit.cuts(dependencies, solution.exist)
-    select = emit.selections(dependencies, solution.exist)
-    groups = {name: int(solution.exist[ids].any(1).sum()) for name, ids in dependencies.groups.items()}
-    setattr(small, plan.ATTRIBUTE, plan.make(small, cut, select, groups))
-    emit.apply(small, cut, select, groups)
+    frozen, known = torch.empty(0, dtype=torch.long), Finding()
+    while True:
+        exist = demand.solve(dependencies, keep, frozen).exist
+        cut = emit.cuts(dependencies, exist, known.order)
+        trial = _emit(model, dependencies, exist, cut, known, keep, share=True)
+        found = replay(dependencies, exist, cut, *tape.record(trial, example_input))
+        if found.position is not None:
+            frozen, known = freeze(dependencies, exist, frozen, found), Finding()
+        elif found.order or found.layouts:
+            known = Finding(order=known.order | found.order, layouts=known.layouts | found.layouts)
+        else:
+            return exist, cut, known, frozen
+
+
+def _emit(
+    model: Model,
+    dependencies: graph.Graph,
+    exist: Tensor,
+    cut: emit.Cut,
+    found: Finding,
+    keep: Mapping[str, Tensor],
+    share: bool = False,
+) -> Model:
+    select = emit.selections(dependencies, exist, found.layouts)
+    groups = {name: int(exist[ids].any(1).sum()) for name, ids in dependencies.groups.items()}
+    small = emit.emit(model, cut, select, groups, keep, share)
+    setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
     return small
+
+
+def freeze(dependencies: graph.Graph, exist: Tensor, frozen: Tensor, finding: Finding) -> Tensor:
+    """The channels that the deviating operation touches; if they were all there, those of ever more operations before."""
+    for position in range(finding.position or 0, -1, -1):
+        ids = touched(dependencies, position)
+        if not exist[ids].all():
+            return torch.cat([frozen, ids])
+    raise RuntimeError(f"the slim network could not be proved equal to the masked one: {finding.reason}")
 
 
 def check_keep(model: nn.Module, keep: Mapping[str, Tensor]) -> None:

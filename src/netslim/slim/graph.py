@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from netslim.slim import rules
 from netslim.slim.ids import Ids, along, spread
-from netslim.slim.tape import ALIASED, Node, Tape
+from netslim.slim.tape import Node, Tape, unread_aliases
 from netslim.sparsity import bn_layers
 
-SELECT = "channel_index"  # the buffer of a BN that reads only some channels of its input
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class Graph:
     selected: dict[int, int] = field(default_factory=dict)  # output of a BN's own selection -> its input
     sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
     whole: set[str] = field(default_factory=set)  # parameters used in a way no rule describes
+    made: dict[int, list[Tensor]] = field(default_factory=dict)  # position -> ids of untracked tensors, in order
+    used: dict[tuple[int, str, int], Tensor] = field(default_factory=dict)  # (position, tensor, dimension) -> ids
     position: int = 0
     classes: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
@@ -105,6 +106,7 @@ class Graph:
         """n ids for a tensor that could not be followed: all of them stay."""
         line = self.ids.fresh(n)
         self.pins.append(("untracked", line))
+        self.made.setdefault(self.position, []).append(line)
         return line
 
     def known(self, ref: int) -> Tensor | None:
@@ -134,6 +136,7 @@ class Graph:
 
     def axis(self, name: str, dim: int, ids: Tensor) -> None:
         """These ids lie along dimension `dim` of the parameter or buffer; a second use ties the ids of both."""
+        self.used[self.position, name, dim] = ids
         first = self.axes.setdefault((name, dim), ids)
         if first is not ids:
             self.ids.tie(first, ids)
@@ -165,6 +168,12 @@ class Graph:
         line = self.untracked(-1, n)
         self.zeros.append(line)
         return line
+
+    def step(self, node: Node) -> None:
+        """Apply the node's rule; outputs that it does not mention are unknown."""
+        outs = rules.rule_for(node)(self, node)
+        for ref, sym in zip(node.outs, [*outs, *[None] * len(node.outs)], strict=False):
+            self.sym[ref] = sym
 
     # after the last node -------------------------------------------------------------------------------------------
 
@@ -229,14 +238,7 @@ def run(graph: Graph) -> None:
     tape = graph.tape
     for ref, name in tape.state.items():
         graph.sym[ref] = Weight(name)
-    used = {ref for node in tape.nodes if node.name != ALIASED for ref in node.reads} | set(tape.outputs)
+    skip = unread_aliases(tape)
     for graph.position, node in enumerate(tape.nodes):
-        if node.name == ALIASED and not used.intersection(node.outs):
-            continue
-        step(graph, node)
-
-
-def step(graph: Graph, node: Node) -> None:
-    outs = rules.rule_for(node)(graph, node)
-    for ref, sym in zip(node.outs, [*outs, *[None] * len(node.outs)], strict=False):
-        graph.sym[ref] = sym
+        if graph.position not in skip:
+            graph.step(node)

@@ -17,7 +17,7 @@ from typing import Any, TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
-from netslim.slim.emit import Cut, apply
+from netslim.slim.emit import Cut, emit
 
 Model = TypeVar("Model", bound=nn.Module)
 ATTRIBUTE = "netslim_plan"
@@ -75,7 +75,7 @@ def follow(dense: Model, plan: Plan) -> Model:
     for step in plan["passes"]:
         cut = {(name, dim): torch.tensor(indices, dtype=torch.long) for name, dim, indices in step["keep"]}
         select = {name: torch.tensor(indices, dtype=torch.long) for name, indices in step["select"].items()}
-        apply(small, cut, select, step["groups"])
+        small = emit(small, cut, select, step["groups"])
     setattr(small, ATTRIBUTE, plan)
     return small
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from netslim.slim.ids import shrink, spread
-from netslim.slim.tape import ALIASED, Node, Ref
+from netslim.slim.tape import ALIASED, Node, Ref, is_own_selection
 
 if TYPE_CHECKING:
     from netslim.slim.graph import Graph
@@ -300,6 +300,8 @@ def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
     if sum(n > 1 for n in small.shape) != 1 or not outs:
         return
     line, shares = small.flatten(), [shrink(out) for out in outs]
+    if node.name.endswith("channel_shuffle"):
+        return g.balance(line.reshape(node.args[1], -1))
     if all(len(s.unique()) == 1 and s.numel() == 1 for s in shares) and len(line) == len(shares):  # unbind
         g.pins.append((node.name, line))
     elif any(sum(n > 1 for n in s.shape) > 1 for s in shares):  # a view as (groups, channels)
@@ -335,22 +337,14 @@ def concatenate(g: Graph, node: Node) -> Syms:
     return [torch.cat(parts, dim).expand(shape)]
 
 
-def select_channels(g: Graph, node: Node) -> Syms:
-    """index_select; that of a BN's own selection is remembered, so that the BN can choose anew."""
-    outs = move(g, node) if not own_selection(g, node) else moved_by_index(g, node)
-    if own_selection(g, node):
-        g.selected[node.outs[0]] = node.args[0].index
-    return outs
-
-
-def moved_by_index(g: Graph, node: Node) -> Syms:
+def index_select(g: Graph, node: Node) -> Syms:
+    """Moves data; that of a BN's own selection is remembered, so that the BN can choose anew."""
+    if not is_own_selection(g.tape, node):
+        return move(g, node)
     x, dim, index = node.args
+    g.selected[node.outs[0]] = x.index
     line = g.line(x.index, dim)[g.tape.integers[index.index]]
     return [spread(line, g.tape.shape[node.outs[0]], dim)]
-
-
-def own_selection(g: Graph, node: Node) -> bool:
-    return g.tape.state.get(node.args[2].index, "").endswith("channel_index")
 
 
 RULES: dict[str, Rule] = {
@@ -366,7 +360,7 @@ RULES: dict[str, Rule] = {
         move,
     ),
     "cat": concatenate,
-    "index_select": select_channels,
+    "index_select": index_select,
     **dict.fromkeys("clone detach alias contiguous _to_copy lift_fresh".split(), untouched),
     **dict.fromkeys(
         "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d"

@@ -55,6 +55,7 @@ class Tape:
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
 
 
+SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
 ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one that was just overwritten
 
 
@@ -108,6 +109,17 @@ def _functional_name(func: Any) -> str:
     return name[:-1] if name.endswith("_") and not name.startswith("__") else name
 
 
+def unread_aliases(tape: Tape) -> set[int]:
+    """Positions of pseudo operations that do not matter, because nobody reads the overwritten tensor again."""
+    read = {ref for node in tape.nodes if node.name != ALIASED for ref in node.reads} | set(tape.outputs)
+    return {i for i, node in enumerate(tape.nodes) if node.name == ALIASED and not read.intersection(node.outs)}
+
+
+def is_own_selection(tape: Tape, node: Node) -> bool:
+    """Is this the index selection that the engine itself puts in front of a BN layer?"""
+    return node.name == "index_select" and tape.state.get(node.args[2].index, "").rpartition(".")[2] == SELECT
+
+
 def call(model: nn.Module, example_input: Any) -> Any:
     """Run the model: a tuple is positional arguments, a dict keyword arguments, anything else the one argument."""
     if isinstance(example_input, dict):
@@ -141,6 +153,7 @@ def record(model: nn.Module, example_input: Any, *, training: bool = True) -> tu
     """
     tape = Tape()
     recorder = _Recorder(tape)
+    example_input = tree_map_only(Tensor, torch.clone, example_input)  # some networks overwrite their input
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         tape.state[recorder.add(tensor)] = name
     tape.inputs = [recorder.add(t) for t in tree_leaves(example_input) if isinstance(t, Tensor)]
