@@ -128,7 +128,7 @@ class _EpochOrder(DistributedSampler):
 def _part(root: str, part: str) -> ImageFolder:
     folder = Path(root) / part
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder.absolute()}; data.root must have train/ and test/ with class folders")
+        raise FileNotFoundError(f"no folder {folder.absolute()}; data.root needs train/ and test/ with class folders")
     return ImageFolder(str(folder))  # names what is wrong with the class folders itself
 
 
@@ -160,7 +160,8 @@ def _decoded(root: str) -> Images:
 def _pixels(images: ImageFolder) -> tuple[Tensor, Tensor]:
     paths, labels = zip(*images.samples, strict=True)
     with ThreadPoolExecutor() as pool:
-        arrays = list(tqdm(pool.map(_rgb, paths), f"reading {images.root}", len(paths), delay=3, leave=False, disable=None))
+        decoded = pool.map(_rgb, paths)
+        arrays = list(tqdm(decoded, f"reading {images.root}", len(paths), delay=3, leave=False, disable=None))
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
 

@@ -123,7 +123,7 @@ class _Rows(Dataset):
 
 
 def cut_out(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, padding: int) -> Tensor:
-    """From each image with ``padding`` black pixels around it, cut the image's size at (top, left), mirrored where asked.
+    """From each image with ``padding`` black pixels around it, cut the image's size at (top, left); mirror if asked.
 
     Args:
         images: (B, C, H, W).
@@ -157,7 +157,7 @@ def stratified_split(labels: Tensor, held_out: float, *, seed: int) -> tuple[Ten
     """
     total = round(held_out * len(labels)) if 0 < held_out < 1 else int(held_out)
     if not 0 <= total < len(labels):
-        raise ValueError(f"val_size={held_out} of {len(labels)} training images leaves none to train on; make it smaller")
+        raise ValueError(f"val_size={held_out} of {len(labels)} training images; choose at least 0 and fewer than all")
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
     rank = torch.empty(len(labels))

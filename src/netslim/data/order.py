@@ -17,12 +17,12 @@ from torch.utils.data import DistributedSampler
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """A generator's seed for one epoch of one run: hashed to 32 bits, since torch's CPU generator ignores higher ones."""
+    """A generator's seed for one epoch of a run, hashed to 32 bits: torch's CPU generator ignores all higher ones."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
 def draws(indices: Tensor, *, seed: int, epoch: int, padding: int, flip: bool) -> Tensor:
-    """A training epoch's table (N, 4): shuffled index, the crop's row and column offset (0..2·padding), flip (0 or 1)."""
+    """A training epoch's table (N, 4): shuffled index, the crop's row and column (0..2·padding), flip (0 or 1)."""
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     count = len(indices)
     order = indices[torch.randperm(count, generator=generator)]
@@ -40,9 +40,9 @@ def plain(indices: Tensor, *, padding: int) -> Tensor:
 class Batches(DistributedSampler):  # the base class keeps Lightning from putting its own sampler in our place
     """Iterates over one epoch's batches, each a table (B, 4), for one of ``num_replicas`` processes.
 
-    A training batch of B·W rows is cut into W parts, one a process; the last, smaller one too (equal to one row), unless
-    it has fewer rows than processes. Evaluation cuts all rows into batches of nearly equal size instead, so that every
-    process has as many, and no image is seen twice.
+    A training batch of B·W rows is cut into W parts, one a process; the last, smaller one too (equal to one row),
+    unless it has fewer rows than processes. Evaluation cuts all rows into batches of nearly equal size instead, so that
+    every process has as many, and no image is seen twice.
     """
 
     def __init__(

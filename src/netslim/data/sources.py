@@ -35,10 +35,10 @@ class Images:
 def digits() -> Images:
     """scikit-learn's 1,797 handwritten digits, 8×8 grey, inside the package: no network needed.
 
-    Of each class the last fifth, in the order of the set, is for testing: 1,434 training and 363 test images.
+    Of each class the last fifth, in the order of the set, is for testing: 1,433 training and 364 test images.
 
     >>> d = digits(); tuple(d.train.shape), tuple(d.test.shape), len(d.classes)
-    ((1434, 1, 8, 8), (363, 1, 8, 8), 10)
+    ((1433, 1, 8, 8), (364, 1, 8, 8), 10)
     """
     from sklearn.datasets import load_digits
 
@@ -131,6 +131,6 @@ def _fetch(make: Callable[[], Any], name: str, root: str) -> Any:
         return make()
     except (RuntimeError, OSError) as error:
         raise FileNotFoundError(
-            f"{name} is not in {Path(root).absolute()} and could not be downloaded ({error}); put it there, set data.source.root, "
-            "or choose another set, such as data=digits"
+            f"{name} is not in {Path(root).absolute()} and could not be downloaded ({error}); put it there, "
+            "set data.source.root, or choose another set, such as data=digits"
         ) from error

@@ -42,8 +42,8 @@ class DenseNet(nn.Module):
         num_classes: default 10.
         in_channels: default 3.
 
-    DenseNet-40 has 9360 BatchNorm channels and 1,059,298 parameters: like the authors' code it starts with 2·growth maps
-    (the paper's 1.02 M parameters belong to 16).
+    DenseNet-40 has 9360 BatchNorm channels and 1,059,298 parameters: like the authors' code it starts with 2·growth
+    maps (the paper's 1.02 M parameters belong to 16).
     """
 
     def __init__(self, depth: int = 40, *, growth: int = 12, num_classes: int = 10, in_channels: int = 3) -> None:

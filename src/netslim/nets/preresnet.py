@@ -35,7 +35,7 @@ class PreResNet(nn.Module):
     """Images (N, in_channels, H, W) to logits (N, num_classes); made for 32×32.
 
     Args:
-        depth: 9n + 2, e.g. 29, 56, 110, 164 (default): n bottlenecks in each of three stages of 16, 32, 64 channels (×4).
+        depth: 9n + 2, e.g. 29, 56, 110, 164 (default): n bottlenecks in each of three stages (16, 32, 64 channels, ×4).
         num_classes: default 10.
         in_channels: default 3.
 
@@ -46,7 +46,7 @@ class PreResNet(nn.Module):
     def __init__(self, depth: int = 164, *, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         if depth < 11 or (depth - 2) % 9:
-            raise ValueError(f"no pre-activation ResNet of depth {depth}; it must be 9n + 2, such as 29, 56, 110 or 164")
+            raise ValueError(f"no pre-activation ResNet of depth {depth}; it must be 9n + 2, such as 29, 56 or 164")
         blocks = (depth - 2) // 9
         self.conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         stages: list[nn.Module] = []

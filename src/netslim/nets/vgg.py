@@ -28,8 +28,8 @@ class VGG(nn.Module):
         num_classes: default 10.
         in_channels: default 3.
 
-    Global average pooling precedes the one linear layer; on 32×32 images with four poolings it is the 2×2 pooling of the
-    authors' network.
+    Global average pooling precedes the one linear layer; on 32×32 images with four poolings it is the 2×2 pooling of
+    the authors' network.
 
     >>> import torch
     >>> VGG([8, "M", 16], num_classes=4, in_channels=1)(torch.zeros(2, 1, 8, 8)).shape
