@@ -1,4 +1,4 @@
-"""Folders of images. Oracles: Pillow's decoding, torchvision's transforms, the other of the two ways to read a folder."""
+"""Folders of images. Oracles: Pillow's decoding, torchvision's transforms, the other way to read a folder."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_images_of_different_sizes_are_read_by_workers(root):
     data = image_folder(str(root), image_size=14, num_workers=0, val_size=4, **SETTINGS)
     assert isinstance(data, FolderData)
     assert (data.num_classes, data.in_channels, data.title) == (2, 3, root.name)
-    images, labels = next(iter(data.train_dataloader()))
+    images, _ = next(iter(data.train_dataloader()))
     assert images.shape == (4, 3, 14, 14)
     assert images.dtype == torch.float32
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 8
@@ -103,8 +103,7 @@ def test_grey_and_transparent_images_become_rgb(root):
 def test_what_is_wrong_with_a_folder_is_said_in_one_line(root, tmp_path):
     def fails(kind, match, path=root):
         with pytest.raises(kind, match=match) as caught:
-            data = image_folder(str(path), **SETTINGS)
-            _ = data.images
+            _ = image_folder(str(path), **SETTINGS).images
         assert "\n" not in str(caught.value)
 
     fails(FileNotFoundError, "no folder .*nowhere.*train/ and test/", tmp_path / "nowhere")
