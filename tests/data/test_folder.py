@@ -70,6 +70,7 @@ def test_images_of_different_sizes_are_read_by_workers(root):
     data = image_folder(str(root), image_size=14, num_workers=0, val_size=4, **SETTINGS)
     assert isinstance(data, FolderData)
     assert (data.num_classes, data.in_channels, data.title) == (2, 3, root.name)
+    assert (data.image_shape, data.train_size) == ((3, 14, 14), 8)
     images, _ = next(iter(data.train_dataloader()))
     assert images.shape == (4, 3, 14, 14)
     assert images.dtype == torch.float32

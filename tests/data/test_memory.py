@@ -182,5 +182,7 @@ def test_the_set_is_read_once_and_not_before_it_is_needed():
     module = data(source)
     assert calls == []
     assert (module.num_classes, module.in_channels) == (4, 3)
+    assert (module.image_shape, module.train_size) == ((3, 4, 4), 8)
+    assert data(val_size=20).train_size == 50
     read(module, module.train_dataloader())
     assert calls == [1]

@@ -18,6 +18,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from netslim.data.cache import cache_file, cached
 from netslim.data.memory import InMemoryData, stratified_split
 from netslim.data.order import epoch_seed
 from netslim.data.sources import Images
@@ -28,6 +29,7 @@ def image_folder(
     *,
     title: str | None = None,
     memory_limit: float = 2e9,
+    cache_dir: str | None = None,
     image_size: int = 224,
     num_workers: int = 4,
     crop_padding: int = 0,
@@ -37,7 +39,8 @@ def image_folder(
 
     Images of one size that take at most ``memory_limit`` bytes as uint8 are decoded once and cut with ``crop_padding``;
     others are read anew each time and cut to ``image_size`` (torchvision's random resized crop; the middle in
-    evaluation). ``settings``: mean, std, batch_size, ... of InMemoryData and FolderData.
+    evaluation). With ``cache_dir`` the decoded images are also kept in a file in that folder, for the next process; it
+    is made anew when an image changes. ``settings``: mean, std, batch_size, ... of InMemoryData and FolderData.
 
     Raises:
         FileNotFoundError: root/train or root/test is not there or has no class folder with images.
@@ -48,8 +51,9 @@ def image_folder(
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise ValueError(f"{root}: train and test have different classes; in one of them only: {', '.join(odd)}")
     title = title or Path(root).absolute().name
-    if _fits(train, test, memory_limit):
-        return InMemoryData(lambda: _decoded(root), title=title, crop_padding=crop_padding, **settings)
+    kept = cache_file(cache_dir, root, (path for path, _ in train.samples + test.samples)) if cache_dir else None
+    if kept.stat().st_size <= memory_limit if kept and kept.exists() else _fits(train, test, memory_limit):
+        return InMemoryData(lambda: _images(root, kept), title=title, crop_padding=crop_padding, **settings)
     return FolderData(train, test, title=title, image_size=image_size, num_workers=num_workers, **settings)
 
 
@@ -80,6 +84,7 @@ class FolderData(LightningDataModule):
         self.title, self.num_classes, self.in_channels = title, len(train.classes), 3
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
+        self.image_shape = (3, image_size, image_size)
         finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
         mirror = [v2.RandomHorizontalFlip()] if flip else []
         augment = v2.Compose([v2.RandomResizedCrop(image_size, antialias=True), *mirror, *finish])
@@ -88,6 +93,11 @@ class FolderData(LightningDataModule):
         self.train_set = Subset(_with_transform(train, augment), stay.tolist())
         self.val_set = Subset(_with_transform(train, middle), out.tolist())
         self.test_set = _with_transform(test, middle)
+
+    @property
+    def train_size(self) -> int:
+        """Number of training images, without those held out."""
+        return len(self.train_set)
 
     def train_dataloader(self) -> DataLoader:
         sampler = _EpochOrder(self.train_set, *self._world(), shuffle=True, seed=self.seed)
@@ -152,6 +162,10 @@ def _size(path: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=2)  # the stages of a job, and the jobs of a sweep, read the same folder
+def _images(root: str, kept: Path | None) -> Images:
+    return cached(kept, lambda: _decoded(root)) if kept else _decoded(root)
+
+
 def _decoded(root: str) -> Images:
     train, test = (_part(root, part) for part in ("train", "test"))
     return Images(*_pixels(train), *_pixels(test), tuple(train.classes))

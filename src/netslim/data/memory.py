@@ -69,6 +69,17 @@ class InMemoryData(LightningDataModule):
     def in_channels(self) -> int:
         return self.images.train.shape[1]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)"""
+        channels, height, width = self.images.train.shape[1:]
+        return channels, height, width
+
+    @property
+    def train_size(self) -> int:
+        """Number of training images, without those held out."""
+        return len(self.split[0])
+
     @cached_property
     def split(self) -> tuple[Tensor, Tensor]:
         """Indices of the training and of the validation images."""
