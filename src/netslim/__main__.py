@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -79,6 +80,8 @@ def app(cfg: DictConfig) -> float:
 
 
 def _job(cfg: DictConfig, position: str) -> float:
+    if cfg.threads is not None:
+        torch.set_num_threads(_number(cfg, "threads", int))
     arguments = _arguments(cfg)
     strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
     log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
