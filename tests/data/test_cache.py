@@ -18,7 +18,7 @@ SETTINGS = {"mean": [0.5] * 3, "std": [0.5] * 3}
 def root(tmp_path):
     for part in ("train", "test"):
         for i in range(3):
-            where = tmp_path / "pictures" / part / f"class{i % 2}" / f"{i}.png"
+            where = tmp_path / "pictures" / part / f"class{i % 2}" / f"{i}.bmp"
             where.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((8, 8, 3), 10 * i, dtype=np.uint8)).save(where)
     return tmp_path / "pictures"
@@ -47,12 +47,13 @@ def test_a_changed_a_new_and_a_removed_image_are_noticed(root, tmp_path):
         return read(root, cache_dir=str(tmp_path / "cache"))
 
     cache()
-    victim = root / "train" / "class0" / "0.png"
+    victim = root / "train" / "class0" / "0.bmp"
     before = victim.stat()
     Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).save(victim)
+    assert victim.stat().st_size == before.st_size  # only its time tells
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert (cache().train[0] == 200).all()
-    Image.fromarray(np.full((8, 8, 3), 3, dtype=np.uint8)).save(root / "train" / "class0" / "9.png")
+    Image.fromarray(np.full((8, 8, 3), 3, dtype=np.uint8)).save(root / "train" / "class0" / "9.bmp")
     assert len(cache().train) == 4
     victim.unlink()
     assert len(cache().train) == 3

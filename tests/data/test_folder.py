@@ -93,6 +93,16 @@ def test_an_epoch_read_by_workers_depends_on_seed_and_epoch_alone(root):
     assert not torch.equal(once, epoch(3, seed=1))
 
 
+def test_the_workers_are_seeded_anew_for_each_epoch_and_seed(root):
+    def first_draw(number, seed):
+        loader = image_folder(str(root), memory_limit=0, num_workers=1, seed=seed, **SETTINGS).train_dataloader()
+        loader.sampler.set_epoch(number)
+        return torch.randint(0, 2**62, (), generator=loader.generator).item()  # a worker's seed is drawn from here
+
+    assert first_draw(3, 0) == first_draw(3, 0)
+    assert len({first_draw(number, seed) for number in range(3) for seed in range(3)}) == 9
+
+
 def test_grey_and_transparent_images_become_rgb(root):
     Image.fromarray(np.full((16, 16), 77, dtype=np.uint8)).save(root / "test" / "cat" / "0.png")
     Image.fromarray(np.full((16, 16, 4), 99, dtype=np.uint8)).save(root / "test" / "cat" / "1.png")

@@ -112,7 +112,7 @@ class FolderData(LightningDataModule):
         return self._evaluation(self.test_set)
 
     def _evaluation(self, images: Any) -> DataLoader:
-        sampler = DistributedSampler(images, *self._world(), shuffle=False)
+        sampler: DistributedSampler = DistributedSampler(images, *self._world(), shuffle=False)
         return DataLoader(images, self.eval_batch_size, sampler=sampler, **self._workers())
 
     def _world(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def cifar100(root: str, *, download: bool = True) -> Images:
 def svhn(root: str, *, download: bool = True) -> Images:
     """Street View House Numbers, cropped: 73,257 + 26,032 colour images of 32×32 (the `extra` set is not used)."""
     train, test = (
-        _fetch(lambda split=split: datasets.SVHN(root, split=split, download=download), "SVHN", root)
+        _fetch(partial(datasets.SVHN, root, split=split, download=download), "SVHN", root)
         for split in ("train", "test")
     )
     arrays = [torch.from_numpy(part) for part in (train.data, train.labels, test.data, test.labels)]
@@ -104,8 +105,7 @@ def fashion_mnist(root: str, *, download: bool = True) -> Images:
 
 def _cifar(kind: type[datasets.CIFAR10], root: str, download: bool) -> Images:
     train, test = (
-        _fetch(lambda split=split: kind(root, train=split, download=download), kind.__name__, root)
-        for split in (True, False)
+        _fetch(partial(kind, root, train=split, download=download), kind.__name__, root) for split in (True, False)
     )
     return Images(
         torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
@@ -118,8 +118,7 @@ def _cifar(kind: type[datasets.CIFAR10], root: str, download: bool) -> Images:
 
 def _mnist(kind: type[datasets.MNIST], root: str, download: bool) -> Images:
     train, test = (
-        _fetch(lambda split=split: kind(root, train=split, download=download), kind.__name__, root)
-        for split in (True, False)
+        _fetch(partial(kind, root, train=split, download=download), kind.__name__, root) for split in (True, False)
     )
     return Images(
         train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets, tuple(map(str, train.classes))
