@@ -1,0 +1,258 @@
+"""netslim beside torch-pruning's BNScalePruner, on the same networks, inputs and threads: `make bench`.
+
+Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN statistics of its own input. Measured:
+
+    seconds     analysis and removal of half the channels: select_channels + slim; BNScalePruner(...) + step().
+                float32, batch of one, median of the repeats, the tools in turn
+    removed     share of all BN channels that are gone, at asked ratios of 0.3, 0.5 and 0.9
+    deviation   of the smaller network from the dense one with γ = β = 0 on the removed channels: float64, eval mode,
+                the largest, relative to the spread of the outputs over the inputs
+    step        does a forward and backward pass in train mode work, auxiliary heads and all?
+    live lost   half of each BN layer's γ are 0 and half of all channels are asked for: share of the other γ that goes
+    mattering lost   the same, of those γ only whose channel is not made constant by another layer's 0
+
+Which channels a tool kept is read off its result, the same way for all: before, running_mean numbers the channels.
+A tool that fails makes a cell of the table, not the end of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from tables import RATIOS, Row, csv_text, markdown, right_cells
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+import netslim
+from netslim.environment import hardware
+
+NETWORKS = (
+    "vgg11_bn,vgg13_bn,vgg16_bn,vgg19_bn,resnet18,resnet50,resnext50_32x4d,wide_resnet50_2,densenet121,mobilenet_v2,"
+    "mobilenet_v3_small,mobilenet_v3_large,mnasnet1_0,efficientnet_b0,efficientnet_v2_s,regnet_y_400mf,regnet_x_400mf,"
+    "shufflenet_v2_x1_0,googlenet,inception_v3"
+)
+QUICK = {"networks": "resnet18,mobilenet_v3_small", "repeats": 1, "size": 64}
+
+Tool = Callable[[nn.Module, float, Tensor], nn.Module]  # (network, ratio, input) -> smaller; the network may be used up
+Marks = dict[str, Tensor]  # BN name -> bool (C,)
+
+
+def slimmed(model: nn.Module, ratio: float, x: Tensor, *, coupling: str) -> nn.Module:
+    keep = netslim.select_channels(model, ratio=ratio, example_input=x, coupling=coupling)
+    return netslim.slim(model, keep, example_input=x)
+
+
+def rival(model: nn.Module, ratio: float, x: Tensor) -> nn.Module:
+    import torch_pruning
+
+    pruner = torch_pruning.pruner.BNScalePruner(
+        model,
+        x,
+        importance=torch_pruning.importance.BNScaleImportance(),
+        global_pruning=True,
+        pruning_ratio=ratio,
+        ignored_layers=[m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == 1000],
+    )
+    pruner.step()
+    return model
+
+
+TOOLS: dict[str, Tool] = {
+    "group": partial(slimmed, coupling="group"),  # residual streams too, as the rival does
+    "keep": partial(slimmed, coupling="keep"),  # netslim's default
+    "rival": rival,
+}
+
+
+def build(name: str) -> nn.Module:
+    """A network of torchvision, without randomness in its forward pass."""
+    more = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, **more)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, (nn.Dropout, torchvision.ops.StochasticDepth)):
+            module.p = 0.0
+    for bn in netslim.bn_layers(model).values():
+        sign = 1.0 - 2.0 * (torch.rand_like(bn.weight) < 0.3)
+        bn.weight.data = (0.3 + torch.rand_like(bn.weight)) * sign
+        nn.init.normal_(bn.bias, std=0.3)
+    return model.eval()
+
+
+def kept(tool: Tool, model: nn.Module, x: Tensor) -> Marks:
+    """The channels that the tool leaves in place, with a γ other than 0, when half are asked for."""
+    numbered = copy.deepcopy(model)
+    for bn in netslim.bn_layers(numbered).values():
+        bn.running_mean = torch.arange(len(bn.weight), dtype=bn.weight.dtype)
+    small = netslim.bn_layers(tool(numbered, 0.5, x))
+    result = {name: torch.zeros(len(bn.weight), dtype=torch.bool) for name, bn in netslim.bn_layers(model).items()}
+    for name, stays in result.items():
+        stays[small[name].running_mean[small[name].weight != 0].long()] = True
+    return result
+
+
+def set_zero(model: nn.Module, marks: Marks) -> nn.Module:
+    """γ = β = 0 on the marked channels."""
+    layers = netslim.bn_layers(model)
+    for name, marked in marks.items():
+        layers[name].weight.data[marked] = 0.0
+        layers[name].bias.data[marked] = 0.0
+    return model
+
+
+def seconds(model: nn.Module, x: Tensor, repeats: int) -> Row:
+    """Median seconds of each tool. The first round warms up and is not counted."""
+    spent: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+    failed: dict[str, str] = {}
+    for _ in range(repeats + 1):
+        for name, tool in TOOLS.items():
+            own = copy.deepcopy(model)
+            gc.collect()
+            start = time.perf_counter()
+            result = attempt(lambda tool=tool, own=own: tool(own, 0.5, x))
+            spent[name].append(time.perf_counter() - start)
+            if isinstance(result, str):
+                failed[name] = result
+    return {f"seconds_{name}": failed.get(name) or statistics.median(spent[name][1:]) for name in TOOLS}
+
+
+def channels(model: nn.Module) -> int:
+    return sum(len(bn.weight) for bn in netslim.bn_layers(model).values())
+
+
+def removed(tool: Tool, model: nn.Module, ratio: float, x: Tensor) -> float:
+    return 1 - channels(tool(copy.deepcopy(model), ratio, x)) / channels(model)
+
+
+def deviation(tool: Tool, model: nn.Module, x: Tensor) -> float:
+    model, x = copy.deepcopy(model).double(), x.double()
+    netslim.recalibrate(model, [x])
+    gone = {name: ~stays for name, stays in kept(tool, model, x[:1]).items()}
+    masked, small = set_zero(copy.deepcopy(model), gone).eval(), tool(model, 0.5, x[:1]).eval()
+    with torch.no_grad():
+        expected, got = masked(x), small(x)
+    spread = float(expected.std(0).mean())
+    if not spread > 1e-6 * float(expected.abs().mean()):
+        raise ArithmeticError("the outputs do not depend on the input, so this comparison would prove nothing")
+    return float((expected - got).abs().max()) / spread
+
+
+def step(tool: Tool, model: nn.Module, x: Tensor) -> bool:
+    loss = backward(tool(copy.deepcopy(model), 0.5, x[:1]).train(), x)
+    if not loss.isfinite():
+        raise ArithmeticError(f"the loss is {float(loss)}")
+    return True
+
+
+def backward(model: nn.Module, x: Tensor) -> Tensor:
+    """A backward pass from a loss that all outputs take part in."""
+    outs = [out for out in tree_leaves(model(x)) if isinstance(out, Tensor)]
+    loss = torch.stack([(out.log_softmax(1) * torch.randn_like(out)).mean() for out in outs]).sum()
+    loss.backward()
+    return loss
+
+
+def half_dead(model: nn.Module, x: Tensor) -> tuple[nn.Module, dict[str, Marks]]:
+    """Half of each layer's γ set to 0; the others, and those of the others that matter.
+
+    A channel that is 0 or constant is normalised to 0 in train mode, so the gradient of its γ is 0 there.
+    """
+    model = copy.deepcopy(model)
+    layers = netslim.bn_layers(model)
+    live = {name: torch.randperm(len(bn.weight)) >= len(bn.weight) // 2 for name, bn in layers.items()}
+    set_zero(model, {name: ~marked for name, marked in live.items()})
+    backward(model.train(), x)
+    gradients = {name: bn.weight.grad.abs() for name, bn in layers.items()}
+    matter = {name: live[name] & (gradient > 1e-6 * gradient.max()) for name, gradient in gradients.items()}
+    model.zero_grad()
+    return model.eval(), {"live": live, "mattering": matter}
+
+
+def lost(marks: Marks, stays: Marks) -> float:
+    """Share of the marked channels that do not stay."""
+    return sum(int((marks[n] & ~stays[n]).sum()) for n in marks) / sum(int(m.sum()) for m in marks.values())
+
+
+def attempt(work: Callable[[], Any]) -> Any:
+    """The result, or one line of text about why there is none."""
+    try:
+        return work()
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+
+
+def measure(name: str, size: int, repeats: int) -> Row:
+    torch.manual_seed(0)
+    model, x = build(name), torch.randn(3, 3, size, size)
+    netslim.recalibrate(model, [x])
+    dead, marks = half_dead(model, x)
+    row: Row = {"network": name, "input": size, "bn_channels": channels(model), **seconds(model, x[:1], repeats)}
+    for label, tool in TOOLS.items():
+        for ratio in RATIOS:
+            row[f"removed_{ratio}_{label}"] = attempt(partial(removed, tool, model, ratio, x[:1]))
+        row[f"deviation_{label}"] = attempt(partial(deviation, tool, model, x))
+        row[f"step_{label}"] = attempt(partial(step, tool, model, x))
+        stays = attempt(partial(kept, tool, dead, x[:1]))
+        for which, marked in marks.items():
+            row[f"{which}_lost_{label}"] = stays if isinstance(stays, str) else lost(marked, stays)
+        gc.collect()
+    return row
+
+
+def header(command: str, repeats: int) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("netslim", "torch-pruning", "torch", "torchvision"))
+    now = datetime.now(timezone.utc).isoformat(timespec="minutes")
+    load = f"load average {os.getloadavg()[0]:.1f} at the start"
+    return f"`{command}`, {now}\n\n{packages}; {hardware()}; {load}; {repeats} timed repeats"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="netslim beside torch-pruning's BNScalePruner")
+    parser.add_argument("--networks", default=NETWORKS, help="names of torchvision, with commas between")
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats, after one that warms up")
+    parser.add_argument(
+        "--size", type=int, default=224, help="height and width of the input, at least 299 for inception_v3"
+    )
+    parser.add_argument("--quick", action="store_true", help="two small networks, small input: does it work at all?")
+    parser.add_argument("--out", type=Path, help="file for the tables; the numbers go beside it as .csv")
+    options = parser.parse_args()
+    if options.quick:
+        vars(options).update(QUICK)
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    top = header(shlex.join(["python", "tests/benchmarks/slim_vs_rival.py", *sys.argv[1:]]), options.repeats)
+    rows: list[Row] = []
+    names = options.networks.split(",")
+    for name in names:
+        start = time.perf_counter()
+        rows.append(measure(name, max(options.size, 299 if name == "inception_v3" else 0), options.repeats))
+        cells, spent = " | ".join(right_cells(rows[-1])), time.perf_counter() - start
+        print(f"{len(rows)} of {len(names)} | {cells} | {spent:.0f} s", file=sys.stderr, flush=True)
+        if options.out:  # after every network, so that a run that is stopped leaves what it has
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(markdown(rows, top))
+            options.out.with_suffix(".csv").write_text(csv_text(rows))
+    print(markdown(rows, top), csv_text(rows), sep="\n", end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The rows of slim_vs_rival.py as Markdown and CSV. Numbers come in, text goes out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from typing import Any
+
+Row = dict[str, Any]  # "network" and measurements "<what>_<tool>"; a text where the tool failed
+
+TOOLS = ("keep", "group", "rival")
+OURS, RIVAL = ("group", "keep"), ("rival",)
+RATIOS = (0.3, 0.5, 0.9)
+TOLERANCE = 1e-9
+
+RIGHT = ("network", "netslim s", "rival s", "× faster", "equal: netslim", "rival", "step: netslim", "rival")
+REMOVED = ("network", *(f"{100 * ratio:g} %: {tool}" for ratio in RATIOS for tool in TOOLS))
+LOST = ("network", *(f"{which}: {tool}" for which in ("live", "mattering") for tool in TOOLS))
+NOTES = """\
+- netslim s: `select_channels(coupling="group")` + `slim`; rival s: `BNScalePruner(...)` + `step()`; half of the
+  channels, median, float32, batch of one.
+- equal: the smaller network computes what the masked one does, in float64, to 1e-9 of the spread of the outputs; step:
+  a forward and backward pass in train mode works, auxiliary heads included. netslim: with both couplings.
+- removed: `group` and the rival remove from residual streams too; `keep`, netslim's default, takes the asked share of
+  the channels that one BN layer writes alone, so a smaller share of all.
+- live γ lost: half of the γ of every BN layer are 0, chosen independently, and half of the channels are asked for.
+  Zeros of the layers that write one residual stream seldom meet, so whoever removes half of the coupled channels
+  removes live ones. mattering: without the γ whose channel is constant anyway because of another layer's 0 (on the
+  other side of a depthwise convolution)."""
+
+
+def markdown(rows: list[Row], top: str) -> str:
+    """All tables, under `top`."""
+    errors = [f"- {row['network']}, {key}: {row[key]}" for row in rows for key in row if is_error(row, key)]
+    parts = [
+        top,
+        table(RIGHT, [right_cells(row) for row in rows]),
+        summary(rows),
+        "Share of all BN channels removed, for the share asked:",
+        table(REMOVED, [share_cells(row, [f"removed_{ratio}" for ratio in RATIOS]) for row in rows]),
+        "Share of live γ lost:",
+        table(LOST, [share_cells(row, ["live_lost", "mattering_lost"]) for row in rows]),
+        NOTES,
+        *(["What failed:\n\n" + "\n".join(errors)] if errors else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_text(rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def table(head: tuple[str, ...], lines: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines])
+
+
+def right_cells(row: Row) -> list[str]:
+    seconds = [number(row[f"seconds_{tool}"], "{:.2f}") for tool in ("group", "rival")]
+    answers = [answer(worst(row, what, tools)) for what in ("deviation", "step") for tools in (OURS, RIVAL)]
+    return [row["network"], *seconds, number(faster(row), "{:.1f}"), *answers]
+
+
+def share_cells(row: Row, what: list[str]) -> list[str]:
+    return [row["network"], *(number(row[f"{key}_{tool}"], "{:.1%}") for key in what for tool in TOOLS)]
+
+
+def summary(rows: list[Row]) -> str:
+    ours, theirs = (sum(right(row, tools) for row in rows) for tools in (OURS, RIVAL))
+    text = f"Right (equal, and trains) on {ours} of {len(rows)} networks, the rival on {theirs}"
+    paces = [pace for pace in map(faster, rows) if isinstance(pace, float)]
+    if paces:
+        text += (
+            f"; {min(paces):.1f} to {max(paces):.1f} times as fast as the rival, median {statistics.median(paces):.1f}"
+        )
+    return text + "."
+
+
+def right(row: Row, tools: tuple[str, ...]) -> bool:
+    return all(good(worst(row, what, tools)) for what in ("deviation", "step"))
+
+
+def worst(row: Row, what: str, tools: tuple[str, ...]) -> Any:
+    """The first measurement that is not good, if there is one."""
+    values = [row[f"{what}_{tool}"] for tool in tools]
+    return next((value for value in values if not good(value)), values[0])
+
+
+def good(value: Any) -> bool:
+    """Is an answer yes, or a deviation small enough?"""
+    return value is True or (isinstance(value, float) and value <= TOLERANCE)
+
+
+def answer(value: Any) -> str:
+    if good(value):
+        return "yes"
+    return f"no ({value.split(':')[0]})" if isinstance(value, str) else f"no ({value:.1g})"
+
+
+def faster(row: Row) -> float | str:
+    """How many times faster than the rival."""
+    ours, theirs = row["seconds_group"], row["seconds_rival"]
+    return "–" if isinstance(ours, str) or isinstance(theirs, str) else theirs / ours
+
+
+def number(value: Any, form: str) -> str:
+    if isinstance(value, str):
+        return "–" if value == "–" else "fails"
+    return form.format(value)
+
+
+def is_error(row: Row, key: str) -> bool:
+    return isinstance(row[key], str) and key != "network"
