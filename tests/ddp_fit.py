@@ -1,6 +1,6 @@
 """Run by test_ddp.py: fit the toy network with Lightning's DDP on two gloo processes, or on one; save the weights.
 
-    python ddp_fit.py OUT DEVICES ACCUMULATE CLIP
+python ddp_fit.py OUT DEVICES ACCUMULATE CLIP
 """
 
 import sys
@@ -25,11 +25,15 @@ class Frozen(nn.BatchNorm2d):
 
 class Data(LightningDataModule):
     def train_dataloader(self):
-        images = torch.randn(GLOBAL_BATCH * STEPS, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        images = torch.randn(
+            GLOBAL_BATCH * STEPS, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+        )
         dataset = TensorDataset(images, torch.arange(len(images)) % 3)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         sampler = DistributedSampler(dataset, world, rank, shuffle=False)
-        return DataLoader(dataset, batch_size=GLOBAL_BATCH // world // self.trainer.accumulate_grad_batches, sampler=sampler)
+        return DataLoader(
+            dataset, batch_size=GLOBAL_BATCH // world // self.trainer.accumulate_grad_batches, sampler=sampler
+        )
 
 
 def main(out: str, devices: int, accumulate: int, clip: float) -> None:
@@ -40,9 +44,17 @@ def main(out: str, devices: int, accumulate: int, clip: float) -> None:
     nn.init.uniform_(net[1].weight, -1, 1)
     task = SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), strength=0.05)
     trainer = Trainer(
-        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=1,
-        accumulate_grad_batches=accumulate, gradient_clip_val=clip or None, use_distributed_sampler=False, logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        max_epochs=1,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=clip or None,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(task, Data())
     torch.save(net.state_dict(), f"{out}.rank{trainer.global_rank}")

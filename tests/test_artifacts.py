@@ -95,7 +95,9 @@ def test_damaged_json_is_named(tmp_path):
 def test_jobs_come_joined_and_in_order(tmp_path):
     for strength, ratio in [(1e-4, 0.9), (0.0, 0.5), (1e-4, 0.5)]:
         stages = {
-            kind: artifacts.stage(tmp_path, kind, {}, lambda f: {"test": {"correct": 1, "total": 2}}, lambda_=strength)["name"]
+            kind: artifacts.stage(tmp_path, kind, {}, lambda f: {"test": {"correct": 1, "total": 2}}, lambda_=strength)[
+                "name"
+            ]
             for kind in ("train", "slim")
         }
         artifacts.write_json(tmp_path / stages["train"] / "scales.json", {"bn": [0.5]})

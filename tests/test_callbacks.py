@@ -1,4 +1,4 @@
-"""The callbacks on a LightningModule of one's own. Oracles: the masked dense network, numpy histograms, batch statistics."""
+"""The callbacks on a LightningModule of one's own. Oracles: the masked dense network, numpy, batch statistics."""
 
 from functools import partial
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import netslim
+
 
 class Own(LightningModule):
     """Nothing in it knows of netslim: other attribute names, a dictionary as batch, metrics of its own."""
@@ -56,8 +57,14 @@ def pictures(count: int = 96) -> Pictures:
 def fitted(tmp_path, *callbacks, epochs: int = 4, logger: bool = False) -> Own:
     model = Own()
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", callbacks=list(callbacks), enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1, default_root_dir=tmp_path,
+        max_epochs=epochs,
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
         logger=TensorBoardLogger(tmp_path, name="", version="run") if logger else False,
     )
     trainer.fit(model, DataLoader(pictures(), 16), DataLoader(pictures(), 48))
@@ -130,13 +137,20 @@ def test_bad_ratio_and_missing_batchnorm_are_named(tmp_path):
     module.stem[1], module.body[1] = nn.Identity(), nn.Identity()
     with pytest.raises(ValueError, match="no trainable BatchNorm"):
         Trainer(
-            max_epochs=1, callbacks=[netslim.Sparsity(0.1)], logger=False, enable_checkpointing=False, accelerator="cpu",
-            enable_progress_bar=False, enable_model_summary=False,
+            max_epochs=1,
+            callbacks=[netslim.Sparsity(0.1)],
+            logger=False,
+            enable_checkpointing=False,
+            accelerator="cpu",
+            enable_progress_bar=False,
+            enable_model_summary=False,
         ).fit(module, DataLoader(pictures(), 16))
 
 
 def test_slimming_inside_a_task_names_the_network(tmp_path):
-    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
     nn.init.uniform_(net[1].weight)
     task = netslim.SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1), strength=1e-3)
     slimming = netslim.Slimming(ratio=0.5, network="network")

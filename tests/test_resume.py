@@ -17,7 +17,9 @@ SWEEP = ["-m", "experiment=lab4_digits", "epochs=5", "finetune.epochs=3", "lambd
 
 def start(outputs: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "netslim", *SWEEP, f"outputs={outputs}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finish(process: subprocess.Popen) -> str:

@@ -11,8 +11,14 @@ from netslim import sparsity
 
 def test_all_kinds_of_batchnorm_are_found_and_nothing_else():
     model = nn.Sequential(
-        nn.BatchNorm1d(2), nn.BatchNorm2d(3), nn.BatchNorm3d(4), nn.SyncBatchNorm(5),
-        nn.InstanceNorm2d(6, affine=True), nn.GroupNorm(1, 7), nn.LayerNorm(8), nn.BatchNorm2d(9, affine=False),
+        nn.BatchNorm1d(2),
+        nn.BatchNorm2d(3),
+        nn.BatchNorm3d(4),
+        nn.SyncBatchNorm(5),
+        nn.InstanceNorm2d(6, affine=True),
+        nn.GroupNorm(1, 7),
+        nn.LayerNorm(8),
+        nn.BatchNorm2d(9, affine=False),
     )
     assert list(sparsity.bn_layers(model)) == ["0", "1", "2", "3"]
     assert [len(gamma) for gamma in sparsity.bn_scales(model)] == [2, 3, 4, 5]
@@ -25,7 +31,9 @@ def test_a_shared_layer_counts_once_and_a_frozen_one_not():
 
 
 @given(
-    layers=st.lists(st.lists(st.sampled_from([-2.0, -1e-8, 0.0, 1e-8, 0.5]), min_size=1, max_size=5), min_size=1, max_size=4),
+    layers=st.lists(
+        st.lists(st.sampled_from([-2.0, -1e-8, 0.0, 1e-8, 0.5]), min_size=1, max_size=5), min_size=1, max_size=4
+    ),
     strength=st.floats(0, 10),
 )
 def test_subgradient_equals_autograd_of_the_l1_term(layers, strength):

@@ -32,7 +32,13 @@ class Scaled(MixedPrecision):
 def network() -> nn.Module:
     torch.manual_seed(1)
     net = nn.Sequential(
-        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+        nn.BatchNorm1d(5),
+        nn.Linear(5, 3),
     )
     nn.init.uniform_(net[1].weight, -1, 1)
     return net.double()
@@ -41,7 +47,10 @@ def network() -> nn.Module:
 def batches(count: int = 8, size: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(2)
     return [
-        (torch.randn(size, 2, 4, 4, generator=generator, dtype=torch.float64), torch.randint(3, (size,), generator=generator))
+        (
+            torch.randn(size, 2, 4, 4, generator=generator, dtype=torch.float64),
+            torch.randint(3, (size,), generator=generator),
+        )
         for _ in range(count)
     ]
 
@@ -66,8 +75,13 @@ def plain_loop(net: nn.Module, data, *, strength: float, accumulate: int = 1, cl
 
 def lightning_loop(task: LightningModule, data, **trainer) -> None:
     Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **trainer,
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **trainer,
     ).fit(task, loader(data))
 
 
@@ -86,7 +100,10 @@ def test_hook_equals_the_term_in_the_loss(accumulate, count, clip, scaled):
     lightning_loop(task, data, accumulate_grad_batches=accumulate, gradient_clip_val=clip, plugins=plugins)
     oracle = plain_loop(network(), data, strength=STRENGTH, accumulate=accumulate, clip=clip)
     assert largest_difference(task.network, oracle) < 1e-12
-    assert largest_difference(task.network, plain_loop(network(), data, strength=0, accumulate=accumulate, clip=clip)) > 1e-4
+    assert (
+        largest_difference(task.network, plain_loop(network(), data, strength=0, accumulate=accumulate, clip=clip))
+        > 1e-4
+    )
 
 
 def test_callback_gives_ones_own_module_the_same_penalty():

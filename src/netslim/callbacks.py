@@ -142,7 +142,7 @@ class Slimming(Callback):
         self.run(pl_module, data, evaluator)
 
     def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
-        """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures. Returns ``slimmed``."""
+        """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures; returns ``slimmed``."""
         module, data = copy.deepcopy(module), copy.copy(data)  # the caller's keep their trainer
         dense = module.get_submodule(self.network)
         dense_metrics = self._measure(module, data, evaluator)
@@ -217,7 +217,7 @@ class _Loaders(LightningDataModule):
 
 def _selection_summary(dense: nn.Module, keep: dict[str, Tensor]) -> dict[str, Any]:
     layers = sparsity.bn_layers(dense)
-    removed = torch.cat([layers[name].weight.detach().abs()[~stays.to(layers[name].weight.device)] for name, stays in keep.items()])
+    removed = torch.cat([layers[name].weight.detach().abs().cpu()[~stays.cpu()] for name, stays in keep.items()])
     return {
         "threshold": removed.max().item() if len(removed) else 0.0,
         "removed": len(removed),

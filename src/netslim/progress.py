@@ -12,6 +12,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
+from netslim.data.order import epoch_seed
+
 log = logging.getLogger("netslim")
 
 COLUMNS = {
@@ -67,7 +69,7 @@ class EpochSeed(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0:
-            torch.manual_seed((self.seed << 20) + trainer.current_epoch)
+            torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
 
 
 class Progress(Callback):

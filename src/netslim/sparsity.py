@@ -1,8 +1,8 @@
 """The sparsity penalty: L1 on the BatchNorm scales γ (Liu et al. 2017, section 3, equation 1).
 
-The loss of the paper is  L = Σ l(f(x, W), y) + λ·Σ|γ|.  Like the authors' code we do not add the second term to the loss
-that is shown; we add its subgradient  λ·sign(γ)  to the gradients of γ between `backward` and `step`. Every function here
-is small, knows neither Lightning nor the network, and touches all γ at once.
+The loss of the paper is  L = Σ l(f(x, W), y) + λ·Σ|γ|.  Like the authors' code we do not add the second term to the
+loss that is shown; we add its subgradient  λ·sign(γ)  to the gradients of γ between `backward` and `step`. Every
+function here is small, knows neither Lightning nor the network, and touches all γ at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def bn_layers(model: nn.Module) -> dict[str, nn.Module]:
+def bn_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     """The BatchNorm layers whose γ is learnt or fixed as a parameter, by name, in registration order.
 
     BatchNorm1d/2d/3d, SyncBatchNorm and their subclasses; layers without affine parameters have no γ and are left out.

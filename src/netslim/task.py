@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from lightning import LightningModule, Trainer
@@ -67,11 +68,11 @@ class SlimmingTask(LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         correct = (logits.detach().argmax(dim=1) == labels).float()
         scores = {f"loss/{split}": loss.detach(), f"accuracy/{split}": correct.mean()}
-        once = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        self.log_dict(scores, batch_size=len(labels), **once)
+        log = partial(self.log_dict, on_step=False, on_epoch=True, sync_dist=True)
+        log(scores, batch_size=len(labels))
         if split == "test":  # exact counts, for "1000/10000"
             counts = {"test/correct": correct.sum(), "test/total": torch.full_like(loss, len(labels))}
-            self.log_dict(counts, reduce_fx="sum", logger=False, **once)
+            log(counts, reduce_fx="sum", logger=False)
         return loss
 
     def on_fit_start(self) -> None:
@@ -97,12 +98,12 @@ class SlimmingTask(LightningModule):
 
 
 def penalty_weight(trainer: Trainer, strength: float, *, like: Tensor) -> float | Tensor:
-    """What to multiply sign(γ) with in ``on_after_backward``, so that one optimiser step equals one with λ·Σ|γ| in the loss.
+    """What to multiply sign(γ) with in ``on_after_backward``, so that a step equals one with λ·Σ|γ| in the loss.
 
     The hook runs after every micro-batch, where Lightning has divided the loss by ``accumulate_grad_batches``; the
     penalty is divided likewise. Under fp16 the gradients are still multiplied by the GradScaler's scale; so is the
     penalty, on the device, without synchronisation. Under DDP the gradients have been averaged over the processes, and
-    every process adds the same term to them. Clipping comes later and sees the sum, as it would with the term in the loss.
+    every process adds the same term to them. Clipping comes later and sees the sum, as with the term in the loss.
     """
     weight = strength / trainer.accumulate_grad_batches
     scaler = getattr(trainer.precision_plugin, "scaler", None)
