@@ -142,7 +142,7 @@ class Slimming(Callback):
         self.run(pl_module, data, evaluator)
 
     def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
-        """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures; returns ``slimmed``."""
+        """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures. Gives ``slimmed``."""
         module, data = copy.deepcopy(module), copy.copy(data)  # the caller's keep their trainer
         dense = module.get_submodule(self.network)
         dense_metrics = self._measure(module, data, evaluator)
