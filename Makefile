@@ -1,10 +1,11 @@
 # make demo     the whole pruning lab on handwritten digits, with its report
 # make test     everything the project asserts
+# make bench    netslim beside torch-pruning on 20 networks
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test bench lint install clean
 
 install: $(VENV)/installed
 
@@ -23,6 +24,9 @@ lint: install
 
 test: install lint
 	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python tests/benchmarks/slim_vs_rival.py --out outputs/benchmark/slim_vs_rival.md
 
 clean:
 	rm -rf $(VENV) build dist
