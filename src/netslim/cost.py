@@ -7,7 +7,6 @@ convention, as in the literature that quotes 398 M for VGG-19 on 32x32. Anything
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from netslim.slim.rules import RULES, batch_norm, convolution, linear
-from netslim.slim.tape import ALIASED, Node, Tape, record
+from netslim.slim.macs import node_macs
+from netslim.slim.rules import RULES, convolution, linear
+from netslim.slim.tape import record
 
 FREE = {
     *(name for name, rule in RULES.items() if rule not in (convolution, linear)),
     *("native_layer_norm native_group_norm max_pool1d max min argmax topk sort copy gather scatter index arange".split()),
     *("_adaptive_avg_pool1d where var var_mean std cumsum embedding any all unfold im2col col2im view_as_real view_as_complex".split()),
 }
-assert batch_norm in RULES.values()
 
 
 @dataclass(frozen=True)
@@ -61,26 +60,3 @@ def count(model: nn.Module, example_input: Any) -> Cost:
         elif node.name not in FREE and torch.Tag.pointwise not in node.op.tags:
             uncounted[node.name] += 1
     return Cost(sum(p.numel() for p in model.parameters()), macs, dict(uncounted))
-
-
-def node_macs(tape: Tape, node: Node) -> int | None:
-    """Multiply-adds of one operation, or None if it is none that multiplies matrices."""
-    shapes = [tape.shape[ref] for ref in node.reads]
-    out = tape.shape[node.outs[0]] if node.outs else torch.Size()
-    if node.name == "convolution":
-        x, weight = shapes[:2]
-        per_output = math.prod(weight[1:])  # input channels of the group · kernel
-        return (math.prod(x) if node.args[6] else math.prod(out)) * per_output
-    if node.name in ("mm", "bmm", "mv", "dot"):
-        return math.prod(out) * shapes[0][-1]
-    if node.name in ("addmm", "baddbmm", "addmv", "addbmm"):
-        return math.prod(out) * shapes[1][-1]
-    if node.name == "linear":
-        return math.prod(out) * shapes[0][-1]
-    if node.name.startswith("_scaled_dot_product"):
-        query, key, value = shapes[:3]  # (..., L, E), (..., S, E), (..., S, V)
-        return math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1]
-    return None
-
-
-assert ALIASED in FREE

@@ -9,11 +9,15 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
     coupling.py  which BN channels can leave, and with whom     (-> ../threshold.py picks them)
     demand.py    what must stay once they have left: a backward sweep
     emit.py      cut parameters and buffers, put selections in front of BN layers
+    replay.py    run the rules over the slim network's tape too: the proof
+    prove.py     solve, cut, replay, until the proof holds
     plan.py      what was cut, as JSON: save, load, slim again
     engine.py    the public functions
+
+Besides, macs.py counts multiply-adds and checks.py refuses what cannot be slimmed.
 """
 
-from netslim.slim.engine import mask, select_channels, slim
+from netslim.slim.engine import Selection, mask, select_channels, slim
 from netslim.slim.plan import load, save
 
-__all__ = ["load", "mask", "save", "select_channels", "slim"]
+__all__ = ["Selection", "load", "mask", "save", "select_channels", "slim"]

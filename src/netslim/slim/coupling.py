@@ -13,7 +13,8 @@ coupling="keep" takes the units that one BN kills alone (never a residual stream
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,17 +26,29 @@ from netslim.slim.ids import Ids
 
 @dataclass
 class Units:
-    """BN name -> unit number per channel (-1: cannot leave), shape (C,); and the unit's score in each place."""
+    """BN name -> unit number per channel (-1: cannot leave), shape (C,); and the unit's score in each place.
+
+    held_back: what keeps the other BN channels from leaving -> how many it keeps.
+    """
 
     number: dict[str, Tensor]
     score: dict[str, Tensor]
+    held_back: dict[str, int]
 
 
-def units(graph: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Tensor | None = None) -> Units:
-    """The removable units among the BN layers in `scales` (name -> γ of shape (C,))."""
+def units(
+    graph: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Sequence[tuple[str, Tensor]] = ()
+) -> Units:
+    """The removable units among the BN layers in `scales` (name -> γ of shape (C,)).
+
+    frozen: (operation, ids) that the replay found to be held by a size written in the code.
+    """
     classes = graph.classes
-    stays = [line for _, line in [*graph.pins, *graph.demands]] + ([] if frozen is None else [frozen])
-    worst = _scores(graph, scales, stays)
+    why = [""] * (int(classes.max()) + 1)
+    worst = _scores(graph, scales)
+    for reason, line in [*graph.pins, *graph.demands, *frozen]:
+        for i in classes[line].unique().tolist():
+            worst[i], why[i] = torch.inf, reason
     if coupling == "keep":
         worst[~_killed_alone(graph, scales)] = torch.inf
     unit = _balanced(graph, worst)
@@ -43,14 +56,17 @@ def units(graph: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Ten
     for out in _norm_outputs(graph).values():  # what would empty a layer stays
         sizes = torch.bincount(unit[classes[out]], minlength=len(unit))[unit]
         worst[sizes == len(out)] = torch.inf
-    number, score = {}, {}
+    found, held = Units({}, {}, {}), Counter[str]()
     for name, out in _norm_outputs(graph).items():
         mine = classes[out]
         allowed = worst[mine].isfinite()
-        if name in scales and allowed.any():
-            number[name] = unit[mine].where(allowed, -1)
-            score[name] = worst[mine].where(allowed, 0.0)
-    return Units(number, score)
+        if name in scales:
+            held.update(why[i] or "coupled" for i in mine[~allowed].tolist())
+            if allowed.any():
+                found.number[name] = unit[mine].where(allowed, -1)
+                found.score[name] = worst[mine].where(allowed, 0.0)
+    found.held_back.update(held.most_common())
+    return found
 
 
 def _balanced(graph: Graph, worst: Tensor) -> Tensor:
@@ -97,8 +113,8 @@ def _reads(graph: Graph) -> list[Tensor]:
     return lines
 
 
-def _scores(graph: Graph, scales: Mapping[str, Tensor], stays: list[Tensor]) -> Tensor:
-    """The score of every class: the largest among what is read of it; infinite where it cannot leave."""
+def _scores(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
+    """The score of every class: the largest among what is read of it; infinite where no BN can make it zero."""
     score = torch.full((graph.ids.count,), torch.inf, dtype=torch.float64)
     for line in graph.zeros:
         score[line] = 0.0
@@ -114,8 +130,6 @@ def _scores(graph: Graph, scales: Mapping[str, Tensor], stays: list[Tensor]) -> 
     worst = torch.zeros(int(graph.classes.max()) + 1, dtype=torch.float64)
     for ids in _reads(graph):
         worst.scatter_reduce_(0, graph.classes[ids], score[ids], "amax")
-    for line in stays:
-        worst[graph.classes[line]] = torch.inf
     return worst
 
 

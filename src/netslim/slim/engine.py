@@ -8,15 +8,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from netslim.slim import coupling as coupling_
-from netslim.slim import demand, emit, graph, plan, tape
-from netslim.slim.replay import Finding, replay, touched
+from netslim.slim import emit, graph, tape
+from netslim.slim.checks import check_keep, check_model
+from netslim.slim.coupling import Units, sample, units
+from netslim.slim.demand import solve
+from netslim.slim.macs import predicted
+from netslim.slim.prove import Frozen, prove, write
 from netslim.sparsity import bn_layers
 from netslim.threshold import threshold
 
@@ -28,24 +30,41 @@ def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
     shadow = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     recorded, error = tape.record(shadow, example_input)
     if error:
-        raise ValueError(f"the network does not run on the example input {_describe(example_input)}: {error}")
+        shapes = [f"{tuple(t.shape)} on {t.device}" for t in tape.tensors_in(example_input)]
+        raise ValueError(f"{type(model).__name__} does not run on the example input {shapes}: {error}")
     return graph.build(shadow, recorded)
+
+
+class Selection(dict[str, Tensor]):
+    """The channels to keep: BN name -> bool tensor (C,), with what led to them.
+
+    asked: the ratio. prunable: BN channels that could leave; removed: those that do. held_back: for the other BN
+    channels, what holds them -> how many ("coupled": their residual stream is written by others too; or an operation).
+    """
+
+    asked: float
+    prunable: int
+    removed: int
+    held_back: dict[str, int]
 
 
 def select_channels(
     model: nn.Module,
-    ratio: float,
-    example_input: Any,
+    ratio: float | None = None,
+    example_input: Any = None,
     *,
+    target_macs: float | None = None,
     floor: int = 1,
     coupling: str = "keep",
     round_to: int = 1,
-) -> dict[str, Tensor]:
+) -> Selection:
     """Choose the channels that stay: one global threshold on |γ| over all prunable BN layers (paper, section 3).
 
     Args:
         model: any module with BN layers; it is run once on the example input and left as it was.
         ratio: share of the prunable channels to remove, in [0, 1).
+        target_macs: instead of ratio: share of the multiply-adds that may stay, in (0, 1]; the smallest ratio that gets
+            there is found by bisection.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
         floor: channels that every layer keeps at least.
         coupling: "keep" prunes BN layers that write their channels alone, and leaves residual streams whole; exactly
@@ -54,10 +73,11 @@ def select_channels(
         round_to: round the kept count of every layer up to a multiple, e.g. 8.
 
     Returns:
-        BN name -> bool tensor (C,), True where the channel stays; one entry per prunable BN layer, in registration order.
+        A dict, BN name -> bool tensor (C,), True where the channel stays; one entry per prunable BN layer, in registration
+        order. What leaves only grows with ratio. See ``Selection`` for its attributes.
 
     Raises:
-        ValueError: no BN layer is prunable, a bad argument, or the model does not run on the example input.
+        ValueError: no BN layer is prunable, a bad argument, a ratio or target out of reach, or the model does not run on the example input.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     >>> model[1].weight.data = torch.tensor([0.5, -0.1, 0.0, 0.9])
@@ -66,29 +86,70 @@ def select_channels(
     """
     if coupling not in ("keep", "group"):
         raise ValueError(f"coupling must be 'keep' or 'group', got {coupling!r}")
-    layers = bn_layers(model)
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no BatchNorm layer with γ: there is nothing to slim")
-    scales = {name: layer.weight.detach().cpu() for name, layer in layers.items()}
+    if (ratio is None) == (target_macs is None):
+        raise ValueError("give either ratio or target_macs")
+    check_model(model)
+    scales = {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
     dependencies = analyse(model, example_input)
-    frozen = _written_sizes(model, dependencies, scales, coupling, example_input)
-    units = coupling_.units(dependencies, scales, coupling, frozen)
-    if not units.score:
-        raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels with coupling={coupling!r}")
-    return threshold(units.score, ratio, floor=floor, groups=units.number, round_to=round_to)
+    found = _effective_units(model, dependencies, scales, coupling, example_input)
+
+    def choose(share: float) -> dict[str, Tensor]:
+        return threshold(found.score, share, floor=floor, groups=found.number, round_to=round_to)
+
+    prunable = sum(int((number >= 0).sum()) for number in found.number.values())
+    if target_macs is not None:
+        ratio = _ratio_for(target_macs, dependencies, prunable, choose)
+    assert ratio is not None
+    selection = Selection(choose(ratio))
+    selection.asked, selection.prunable, selection.held_back = ratio, prunable, found.held_back
+    selection.removed = sum(int((~stays).sum()) for stays in selection.values())
+    return selection
 
 
-def _written_sizes(
+def _effective_units(
     model: nn.Module, dependencies: graph.Graph, scales: Mapping[str, Tensor], coupling: str, example_input: Any
-) -> Tensor:
-    """Ids that cannot leave because a size is written in the code: found by removing 40 % of every layer for a try."""
-    frozen = torch.empty(0, dtype=torch.long)
+) -> Units:
+    """The units that leave for real: a try with 40 % of every layer shows which are held by sizes written in the code."""
+    frozen: Frozen = []
     while True:
-        units = coupling_.units(dependencies, scales, coupling, frozen)
-        more = _proved(model, dependencies, coupling_.sample(units), example_input)[3]
-        if not len(more):
-            return frozen
-        frozen = torch.cat([frozen, more])
+        found = units(dependencies, scales, coupling, frozen)
+        if not found.score:
+            held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
+            raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})")
+        tried = prove(model, dependencies, sample(found), example_input, frozen)
+        if len(tried.frozen) == len(frozen):
+            return found
+        frozen = tried.frozen
+
+
+def _ratio_for(
+    target: float, dependencies: graph.Graph, prunable: int, choose: Callable[[float], dict[str, Tensor]]
+) -> float:
+    """The smallest k/N whose slim network has at most `target` of the multiply-adds."""
+    if not 0 < target <= 1:
+        raise ValueError(f"target_macs must be in (0, 1], got {target}")
+
+    def macs(k: int) -> float:
+        return predicted(dependencies, solve(dependencies, choose(k / prunable)).exist)
+
+    dense = macs(0)
+    low, high, best, allowed = 0, prunable - 1, 1.0, target * dense
+    while low < high:
+        k = (low + high) // 2
+        try:
+            left = macs(k)
+        except ValueError:  # the floor: fewer channels can leave
+            high = k
+            continue
+        low, high = (low, k) if left <= allowed else (k + 1, high)
+        best = min(best, left / dense)
+    try:
+        reached = macs(low) <= allowed
+    except ValueError:
+        reached = False
+    if not reached:
+        raise ValueError(f"target_macs {target:g} is out of reach: at least {best:.3f} of the multiply-adds stay")
+    return low / prunable
 
 
 def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
@@ -118,66 +179,7 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     Raises:
         ValueError: an unknown name or wrong shape in keep, or the model does not run on the example input.
     """
+    check_model(model)
     check_keep(model, keep)
     dependencies = analyse(model, example_input)
-    exist, cut, known, _ = _proved(model, dependencies, keep, example_input)
-    return _emit(model, dependencies, exist, cut, known, keep)
-
-
-def _proved(
-    model: nn.Module, dependencies: graph.Graph, keep: Mapping[str, Tensor], example_input: Any
-) -> tuple[Tensor, emit.Cut, Finding, Tensor]:
-    """What exists, cut and order of a slim network that has been replayed without finding fault; and what was frozen."""
-    keep = {name: stays.cpu() for name, stays in keep.items()}
-    frozen, known = torch.empty(0, dtype=torch.long), Finding()
-    while True:
-        exist = demand.solve(dependencies, keep, frozen).exist
-        cut = emit.cuts(dependencies, exist, known.order)
-        trial = _emit(model, dependencies, exist, cut, known, keep, share=True)
-        found = replay(dependencies, exist, cut, *tape.record(trial, example_input))
-        if found.position is not None:
-            frozen, known = freeze(dependencies, exist, frozen, found), Finding()
-        elif found.order or found.layouts:
-            known = Finding(order=known.order | found.order, layouts=known.layouts | found.layouts)
-        else:
-            return exist, cut, known, frozen
-
-
-def _emit(
-    model: Model,
-    dependencies: graph.Graph,
-    exist: Tensor,
-    cut: emit.Cut,
-    found: Finding,
-    keep: Mapping[str, Tensor],
-    share: bool = False,
-) -> Model:
-    select = emit.selections(dependencies, exist, found.layouts)
-    groups = {name: int(exist[ids].any(1).sum()) for name, ids in dependencies.groups.items()}
-    small = emit.emit(model, cut, select, groups, keep, share)
-    setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
-    return small
-
-
-def freeze(dependencies: graph.Graph, exist: Tensor, frozen: Tensor, finding: Finding) -> Tensor:
-    """The channels that the deviating operation touches; if they were all there, those of ever more operations before."""
-    for position in range(finding.position or 0, -1, -1):
-        ids = touched(dependencies, position)
-        if not exist[ids].all():
-            return torch.cat([frozen, ids])
-    raise RuntimeError(f"the slim network could not be proved equal to the masked one: {finding.reason}")
-
-
-def check_keep(model: nn.Module, keep: Mapping[str, Tensor]) -> None:
-    layers = bn_layers(model)
-    for name, stays in keep.items():
-        if name not in layers:
-            raise ValueError(f"keep names {name!r}, which is no BatchNorm layer of {type(model).__name__}")
-        shape = tuple(layers[name].weight.shape)
-        if not isinstance(stays, Tensor) or stays.dtype != torch.bool or tuple(stays.shape) != shape:
-            got = f"{stays.dtype} {tuple(stays.shape)}" if isinstance(stays, Tensor) else type(stays).__name__
-            raise ValueError(f"keep[{name!r}] must be a bool tensor of shape {shape}, got {got}")
-
-
-def _describe(example_input: Any) -> str:
-    return str([tuple(t.shape) for t in tape.tensors_in(example_input)])
+    return write(model, dependencies, prove(model, dependencies, keep, example_input), keep)

@@ -84,7 +84,7 @@ class Graph:
     selected: dict[int, int] = field(default_factory=dict)  # output of a BN's own selection -> its input
     sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
     whole: set[str] = field(default_factory=set)  # parameters used in a way no rule describes
-    made: dict[int, list[Tensor]] = field(default_factory=dict)  # position -> ids of untracked tensors, in order
+    made: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # (tensor, dimension) -> ids of the untracked
     used: dict[tuple[int, str, int], Tensor] = field(default_factory=dict)  # (position, tensor, dimension) -> ids
     position: int = 0
     classes: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
@@ -98,15 +98,14 @@ class Graph:
         if line is None:
             if sym is not None:
                 self.demand(self.tape.nodes[self.position].name, sym)
-            line = self.untracked(ref, self.tape.shape[ref][dim])
+            line = self.untracked((ref, dim), self.tape.shape[ref][dim])
             self.sym[ref] = spread(line, self.tape.shape[ref], dim)
         return line
 
-    def untracked(self, ref: int, n: int) -> Tensor:
-        """n ids for a tensor that could not be followed: all of them stay."""
-        line = self.ids.fresh(n)
+    def untracked(self, key: tuple[int, int], n: int) -> Tensor:
+        """n ids for a tensor along a dimension that could not be followed: all of them stay."""
+        line = self.made[key] = self.ids.fresh(n)
         self.pins.append(("untracked", line))
-        self.made.setdefault(self.position, []).append(line)
         return line
 
     def known(self, ref: int) -> Tensor | None:
@@ -164,8 +163,9 @@ class Graph:
     def demand(self, why: str, ids: Tensor) -> None:
         self.demands.append((why, ids.unique()))
 
-    def constant_zeros(self, n: int) -> Tensor:
-        line = self.untracked(-1, n)
+    def constant_zeros(self, ref: int, side: int, n: int) -> Tensor:
+        """n ids for the channels that padding adds to a tensor, before (side 0) or after (1)."""
+        line = self.untracked((ref, side), n)
         self.zeros.append(line)
         return line
 

@@ -44,8 +44,9 @@ class Replay(Graph):
     def __init__(self, dense: Graph, exist: Tensor, cut: Cut, tape: Tape) -> None:
         super().__init__(tape, dense.norms)
         self.dense, self.exist, self.cut, self.finding = dense, exist, cut, Finding()
-        self.taken: dict[int, int] = {}
         names = {name: ref for ref, name in dense.tape.state.items()}
+        self.twin = {ref: names[name] for ref, name in tape.state.items() if name in names}  # slim -> dense tensors
+        self.twin.update(zip(tape.inputs, dense.tape.inputs, strict=True))
         for ref, name in tape.state.items():
             self.sym[ref] = self._state(name, names.get(name))
 
@@ -59,13 +60,11 @@ class Replay(Graph):
                 sym = sym.index_select(dim, self.cut[name, dim])
         return sym
 
-    def untracked(self, ref: int, n: int) -> Tensor:
-        taken = self.taken.get(self.position, 0)
-        self.taken[self.position] = taken + 1
-        lines = self.dense.made.get(self.position, [])
-        if taken >= len(lines) or len(lines[taken]) != n:
+    def untracked(self, key: tuple[int, int], n: int) -> Tensor:
+        line = self.dense.made.get((self.twin.get(key[0], -1), key[1]))
+        if line is None or len(line) != n:
             raise Deviation("it reads channels that could be followed before")
-        return lines[taken]
+        return line
 
     def parameter_ids(self, name: str, dim: int, n: int) -> Tensor:
         raise Deviation(f"{name} is used in another way")
@@ -142,8 +141,8 @@ class Replay(Graph):
     def balance(self, rows: Tensor) -> None:
         pass
 
-    def constant_zeros(self, n: int) -> Tensor:
-        return self.untracked(-1, n)
+    def constant_zeros(self, ref: int, side: int, n: int) -> Tensor:
+        return self.untracked((ref, side), n)
 
 
 def replay(dense: Graph, exist: Tensor, cut: Cut, tape: Tape, error: str) -> Finding:
@@ -162,6 +161,8 @@ def replay(dense: Graph, exist: Tensor, cut: Cut, tape: Tape, error: str) -> Fin
                 raise Deviation("the slim network does more than the dense one")
             if not selection and node.name != nodes[at].name:
                 raise Deviation(f"{node.name} instead of {nodes[at].name}")
+            if not selection:
+                view.twin.update(zip(node.outs, nodes[at].outs, strict=False))
             if at not in skip:
                 view.step(node)
             at += not selection or is_own_selection(dense.tape, nodes[at])
@@ -186,11 +187,9 @@ def _compare_outputs(dense: Graph, view: Replay) -> None:
             raise Deviation("the outputs hold other channels")
 
 
-def touched(dense: Graph, position: int) -> Tensor:
-    """All ids that one operation of the dense network reads or makes."""
+def touched(dense: Graph, position: int) -> list[Tensor]:
+    """The ids that one operation of the dense network reads, and those that it makes."""
     node = dense.tape.nodes[position]
-    syms = [dense.sym.get(ref) for ref in [*node.reads, *node.outs]]
-    lines = [sym.unique() for sym in syms if isinstance(sym, Tensor)]
-    return torch.cat([*lines, torch.empty(0, dtype=torch.long)])
-
-
+    groups = [[dense.sym.get(ref) for ref in refs] for refs in (node.reads, node.outs)]
+    nothing = torch.empty(0, dtype=torch.long)
+    return [torch.cat([nothing, *(s.unique() for s in syms if isinstance(s, Tensor))]) for syms in groups]

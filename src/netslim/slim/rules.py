@@ -218,18 +218,29 @@ def reduction(g: Graph, node: Node) -> Syms:
     dims = node.args[1] if len(node.args) > 1 and node.args[1] else range(sym.dim())
     dims = [d % sym.dim() for d in ([dims] if isinstance(dims, int) else dims)]
     small = shrink(sym)
-    if any(small.size(d) > 1 for d in dims):
+    summed = [d for d in dims if small.size(d) > 1]
+    if len(summed) > 1:
         return barrier(g, node)
+    if summed:  # a sum over stacked branches: position on position
+        parts = [part.unsqueeze(summed[0]) for part in small.unbind(summed[0])]
+        small = g.each([part.flatten() for part in parts], "all").reshape(parts[0].shape)
     if len(shape) < sym.dim():
         small = small.reshape([n for d, n in enumerate(small.shape) if d not in dims])
     return [small.expand(shape)]
 
 
 def softmax(g: Graph, node: Node) -> Syms:
-    sym = g.known(node.args[0].index)
-    if sym is None or shrink(sym).size(node.args[1]) > 1:
-        return barrier(g, node)
-    return pointwise(g, node, zero="never")
+    """Each output depends on all inputs along `dim`; its size along `dim` is part of the meaning only where ids vary."""
+    sym, dim = g.known(node.args[0].index), node.args[1]
+    if sym is None:
+        return []
+    small = shrink(sym)
+    if small.size(dim) == 1:
+        return pointwise(g, node, zero="never")
+    others = [part.unsqueeze(dim).expand(small.shape).flatten() for part in small.unbind(dim)]
+    out = g.each([small.flatten(), *others], "never", [True] + [False] * len(others))
+    g.balance(small.movedim(dim, 0).reshape(small.size(dim), -1))
+    return [out.reshape(small.shape).expand(sym.shape)]
 
 
 def pad(g: Graph, node: Node) -> Syms:
@@ -248,7 +259,8 @@ def pad(g: Graph, node: Node) -> Syms:
     before, after = widths[2 * axis], widths[2 * axis + 1]
     if before < 0 or after < 0 or sum(n > 1 for n in small.shape) > 1:
         return barrier(g, node)
-    line = torch.cat([g.constant_zeros(before), small.flatten(), g.constant_zeros(after)])
+    out = node.outs[0]
+    line = torch.cat([g.constant_zeros(out, 0, before), small.flatten(), g.constant_zeros(out, 1, after)])
     return [spread(line, shape, grown[0])]
 
 
@@ -280,7 +292,8 @@ def move(g: Graph, node: Node) -> Syms:
         result = node.op(*args, **kwargs)
         outs = [result] if isinstance(result, Tensor) else list(result)
     outs = [shrink(out).expand(out.shape) for out in outs]
-    equal_shares(g, node, args[0], outs)
+    if isinstance(args[0], Tensor):
+        equal_shares(g, node, args[0], outs)
     return list(outs)
 
 
@@ -310,9 +323,7 @@ def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
     else:
         sizes = {s.numel() for s in shares}
         size = min(sizes)
-        if len(sizes) > 1 or (size < len(line) and len(line) % size):
-            g.pins.append((node.name, line))
-        elif size < len(line):
+        if len(sizes) == 1 and size < len(line) and len(line) % size == 0:
             g.balance(line.reshape(-1, size))
 
 

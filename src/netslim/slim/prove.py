@@ -1,0 +1,78 @@
+"""From a selection to a network that is proved: solve, cut, record, replay, until the replay finds no fault.
+
+Each round either ends, or learns an order of channels, or freezes channels that a size written in the code holds fast.
+Frozen channels only grow in number, and with all of them frozen nothing is cut, so the rounds come to an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from netslim.slim import emit, plan, tape
+from netslim.slim.demand import solve
+from netslim.slim.graph import Graph
+from netslim.slim.replay import Finding, replay, touched
+
+Model = TypeVar("Model", bound=nn.Module)
+Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
+
+
+@dataclass
+class Proved:
+    """What exists (bool per id), the orders the replay found, and all that is frozen."""
+
+    exist: Tensor
+    orders: Finding
+    frozen: Frozen
+
+
+def prove(
+    model: nn.Module, graph: Graph, keep: Mapping[str, Tensor], example_input: Any, frozen: Sequence[tuple[str, Tensor]] = ()
+) -> Proved:
+    """Find what a network slimmed to `keep` consists of. The model is not changed, only copied.
+
+    Raises:
+        RuntimeError: no faultless network was found. Please report it, with the network.
+    """
+    keep = {name: stays.cpu() for name, stays in keep.items()}
+    state = Proved(torch.empty(0), Finding(), list(frozen))
+    while True:
+        held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
+        state.exist = solve(graph, keep, held).exist
+        trial = write(model, graph, state, keep, share=True)
+        cut = emit.cuts(graph, state.exist, state.orders.order)
+        found = replay(graph, state.exist, cut, *tape.record(trial, example_input))
+        if found.position is not None:
+            state.frozen.append(_freeze(graph, state.exist, found))
+            state.orders = Finding()
+        elif found.order or found.layouts:
+            state.orders = Finding(
+                order=state.orders.order | found.order, layouts=state.orders.layouts | found.layouts
+            )
+        else:
+            return state
+
+
+def write(model: Model, graph: Graph, state: Proved, keep: Mapping[str, Tensor], share: bool = False) -> Model:
+    """The slim network, with its plan. share: for a look only, see ``emit.emit``."""
+    cut = emit.cuts(graph, state.exist, state.orders.order)
+    select = emit.selections(graph, state.exist, state.orders.layouts)
+    groups = {name: int(state.exist[ids].any(1).sum()) for name, ids in graph.groups.items()}
+    small = emit.emit(model, cut, select, groups, keep, share)
+    if not share:
+        setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
+    return small
+
+
+def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
+    """The channels the deviating operation reads; if they are all there, those it makes; then those of the one before..."""
+    for position in range(found.position or 0, -1, -1):
+        for ids in touched(graph, position):
+            if not exist[ids].all():
+                return graph.tape.nodes[position].name, ids
+    raise RuntimeError(f"no slim network could be proved equal to the masked one: {found.reason}")

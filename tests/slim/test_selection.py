@@ -1,0 +1,136 @@
+"""select_channels: what is asked, what is delivered, what is held back."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import netslim
+from netslim.nets.preresnet import PreResNet
+
+
+@pytest.fixture
+def resnet(images, oracle):
+    x = images(32)
+    return oracle.lively(torchvision.models.resnet18(num_classes=10), x), x
+
+
+def removed(keep):
+    return {(name, i) for name, stays in keep.items() for i in (~stays).nonzero().flatten().tolist()}
+
+
+@pytest.mark.parametrize("coupling", ["keep", "group"])
+def test_removed_set_grows_with_the_ratio_and_stays_under_it(resnet, coupling):
+    model, x = resnet
+    last, params = set(), float("inf")
+    for ratio in (0.0, 0.2, 0.4, 0.6, 0.8):
+        keep = netslim.select_channels(model, ratio, x, coupling=coupling)
+        now = removed(keep)
+        assert last <= now
+        assert len(now) == keep.removed <= ratio * keep.prunable
+        assert keep.removed > ratio * keep.prunable - 10  # a residual stream of resnet18 has at most 5 writers
+        small = sum(p.numel() for p in netslim.slim(model, keep, x).parameters())
+        assert small <= params
+        last, params = now, small
+
+
+def test_keep_is_exact_and_leaves_streams_alone(resnet):
+    model, x = resnet
+    keep = netslim.select_channels(model, 0.5, x)
+    assert list(keep) == [name for name in netslim.bn_layers(model) if name.startswith("layer") and name.endswith("bn1")]
+    assert keep.removed == 960 == keep.prunable // 2
+    assert keep.held_back == {"coupled": 4800 - 1920}
+    assert keep.asked == 0.5
+
+
+def test_group_removes_a_stream_from_all_its_writers(resnet):
+    model, x = resnet
+    keep = netslim.select_channels(model, 0.5, x, coupling="group")
+    assert torch.equal(keep["bn1"], keep["layer1.0.bn2"])
+    assert torch.equal(keep["layer2.0.bn2"], keep["layer2.0.downsample.1"])
+    assert keep.prunable == 4800
+    small = netslim.slim(model, keep, x)
+    assert {n: b.num_features for n, b in netslim.bn_layers(small).items()} == {n: int(k.sum()) for n, k in keep.items()}
+
+
+def test_a_live_channel_of_one_writer_keeps_the_stream_channel(resnet):
+    """Ranked by the largest γ: a mean over the writers would drop it."""
+    model, x = resnet
+    for name in ("bn1", "layer1.0.bn2", "layer1.1.bn2"):
+        model.get_submodule(name).weight.data[:32] = 0.0
+    model.layer1[1].bn2.weight.data[3] = 0.2
+    keep = netslim.select_channels(model, 93.5 / 4800, x, coupling="group")
+    assert removed(keep) == {(n, i) for n in ("bn1", "layer1.0.bn2", "layer1.1.bn2") for i in range(32) if i != 3}
+
+
+def test_dead_scales_go_first_and_nothing_live_is_lost(resnet):
+    model, x = resnet
+    dead = set()
+    for name in netslim.select_channels(model, 0.5, x):
+        gamma = model.get_submodule(name).weight.data
+        gone = torch.randperm(len(gamma))[: len(gamma) // 2]
+        gamma[gone] = 0.0
+        dead |= {(name, i) for i in gone.tolist()}
+    assert removed(netslim.select_channels(model, 0.5, x)) == dead
+
+
+def test_floor_and_rounding(resnet):
+    model, x = resnet
+    keep = netslim.select_channels(model, 0.9, x, floor=12)
+    assert min(int(k.sum()) for k in keep.values()) == 12
+    keep = netslim.select_channels(model, 0.5, x, round_to=8)
+    assert all(int(k.sum()) % 8 == 0 for k in keep.values())
+    with pytest.raises(ValueError, match=r"highest reachable ratio is 0\.\d+"):
+        netslim.select_channels(model, 0.9, x, floor=50)
+
+
+@pytest.mark.parametrize("coupling", ["keep", "group"])
+def test_target_macs(resnet, coupling):
+    model, x = resnet
+    keep = netslim.select_channels(model, example_input=x, target_macs=0.7, coupling=coupling)
+    dense = netslim.count(model, x).macs
+    assert 0.69 < netslim.count(netslim.slim(model, keep, x), x).macs / dense <= 0.7
+    fewer = netslim.select_channels(model, keep.asked - 0.01, x, coupling=coupling)
+    assert netslim.count(netslim.slim(model, fewer, x), x).macs / dense > 0.7
+
+
+def test_target_macs_out_of_reach(resnet):
+    model, x = resnet
+    with pytest.raises(ValueError, match=r"target_macs 0.01 is out of reach: at least 0\.\d+"):
+        netslim.select_channels(model, example_input=x, target_macs=0.01)
+    with pytest.raises(ValueError, match=r"target_macs must be in \(0, 1\]"):
+        netslim.select_channels(model, example_input=x, target_macs=1.5)
+    with pytest.raises(ValueError, match="either ratio or target_macs"):
+        netslim.select_channels(model, 0.5, x, target_macs=0.5)
+
+
+def test_an_operation_without_a_rule_costs_compression_and_is_named(oracle, images):
+    class Sorted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+            self.b = nn.Sequential(nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+            self.head = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.head(self.b(self.a(x).sort(dim=1).values).mean((2, 3)))
+
+    x = images(8)
+    model = oracle.lively(Sorted(), x)
+    keep = netslim.select_channels(model, 0.5, x)
+    assert list(keep) == ["b.1"]
+    assert keep.held_back == {"sort": 8}
+    oracle.prove(model, keep, x)
+    own = {"a.1": torch.arange(8) % 2 == 0, **keep}  # asked for all the same: nothing shrinks there, nothing breaks
+    oracle.prove(model, own, x)
+
+
+def test_ties_and_signed_scales(oracle, images):
+    x = images(32)
+    model = oracle.lively(PreResNet(11), x)
+    for layer in netslim.bn_layers(model).values():
+        layer.weight.data = layer.weight.data.sign() * 0.5
+    for ratio in (0.3, 0.6, 0.9):
+        keep = netslim.select_channels(model, ratio, x)
+        assert keep.removed == int(ratio * keep.prunable + 1e-9)
+        netslim.slim(model, keep, x)
