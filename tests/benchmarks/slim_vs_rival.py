@@ -95,16 +95,18 @@ def build(name: str) -> nn.Module:
     return model.eval()
 
 
-def kept(tool: Tool, model: nn.Module, x: Tensor) -> Marks:
-    """The channels that the tool leaves in place, with a γ other than 0, when half are asked for."""
-    numbered = copy.deepcopy(model)
+def shrink(tool: Tool, model: nn.Module, ratio: float, x: Tensor) -> tuple[nn.Module, Marks]:
+    """The smaller network, and the channels that are in place there with a γ other than 0."""
+    numbered, dense = copy.deepcopy(model), netslim.bn_layers(model)
     for bn in netslim.bn_layers(numbered).values():
         bn.running_mean = torch.arange(len(bn.weight), dtype=bn.weight.dtype)
-    small = netslim.bn_layers(tool(numbered, 0.5, x))
-    result = {name: torch.zeros(len(bn.weight), dtype=torch.bool) for name, bn in netslim.bn_layers(model).items()}
-    for name, stays in result.items():
-        stays[small[name].running_mean[small[name].weight != 0].long()] = True
-    return result
+    small = tool(numbered, ratio, x)
+    kept = {name: torch.zeros(len(bn.weight), dtype=torch.bool) for name, bn in dense.items()}
+    for name, bn in netslim.bn_layers(small).items():
+        numbers = bn.running_mean.long()
+        kept[name][numbers[bn.weight != 0]] = True
+        bn.running_mean = dense[name].running_mean[numbers].clone()
+    return small, kept
 
 
 def set_zero(model: nn.Module, marks: Marks) -> nn.Module:
@@ -136,25 +138,18 @@ def channels(model: nn.Module) -> int:
     return sum(len(bn.weight) for bn in netslim.bn_layers(model).values())
 
 
-def removed(tool: Tool, model: nn.Module, ratio: float, x: Tensor) -> float:
-    return 1 - channels(tool(copy.deepcopy(model), ratio, x)) / channels(model)
-
-
-def deviation(tool: Tool, model: nn.Module, x: Tensor) -> float:
-    model, x = copy.deepcopy(model).double(), x.double()
-    netslim.recalibrate(model, [x])
-    gone = {name: ~stays for name, stays in kept(tool, model, x[:1]).items()}
-    masked, small = set_zero(copy.deepcopy(model), gone).eval(), tool(model, 0.5, x[:1]).eval()
+def deviation(small: nn.Module, model: nn.Module, kept: Marks, x: Tensor) -> float:
+    masked = set_zero(copy.deepcopy(model), {name: ~stays for name, stays in kept.items()})
     with torch.no_grad():
-        expected, got = masked(x), small(x)
+        expected, got = (copy.deepcopy(m).double().eval()(x.double()) for m in (masked, small))
     spread = float(expected.std(0).mean())
     if not spread > 1e-6 * float(expected.abs().mean()):
         raise ArithmeticError("the outputs do not depend on the input, so this comparison would prove nothing")
     return float((expected - got).abs().max()) / spread
 
 
-def step(tool: Tool, model: nn.Module, x: Tensor) -> bool:
-    loss = backward(tool(copy.deepcopy(model), 0.5, x[:1]).train(), x)
+def step(small: nn.Module, x: Tensor) -> bool:
+    loss = backward(small.train(), x)
     if not loss.isfinite():
         raise ArithmeticError(f"the loss is {float(loss)}")
     return True
@@ -165,7 +160,7 @@ def backward(model: nn.Module, x: Tensor) -> Tensor:
     outs = [out for out in tree_leaves(model(x)) if isinstance(out, Tensor)]
     loss = torch.stack([(out.log_softmax(1) * torch.randn_like(out)).mean() for out in outs]).sum()
     loss.backward()
-    return loss
+    return loss.detach()
 
 
 def half_dead(model: nn.Module, x: Tensor) -> tuple[nn.Module, dict[str, Marks]]:
@@ -197,20 +192,36 @@ def attempt(work: Callable[[], Any]) -> Any:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
 
 
+def rightness(label: str, model: nn.Module, x: Tensor) -> Row:
+    """What the tool does to the network at each ratio, and whether it does it right."""
+    row: Row = {}
+    for ratio in RATIOS:
+        result = attempt(partial(shrink, TOOLS[label], model, ratio, x[:1]))
+        failed = isinstance(result, str)
+        row[f"removed_{ratio}_{label}"] = result if failed else 1 - channels(result[0]) / channels(model)
+        if ratio == 0.5:
+            row[f"deviation_{label}"] = (
+                result if failed else attempt(partial(deviation, result[0], model, result[1], x))
+            )
+            row[f"step_{label}"] = result if failed else attempt(partial(step, result[0], x))
+    return row
+
+
+def losses(label: str, model: nn.Module, marks: dict[str, Marks], x: Tensor) -> Row:
+    """Which of the marked channels the tool removes."""
+    result = attempt(partial(shrink, TOOLS[label], model, 0.5, x[:1]))
+    share = {which: result if isinstance(result, str) else lost(marked, result[1]) for which, marked in marks.items()}
+    return {f"{which}_lost_{label}": value for which, value in share.items()}
+
+
 def measure(name: str, size: int, repeats: int) -> Row:
     torch.manual_seed(0)
     model, x = build(name), torch.randn(3, 3, size, size)
     netslim.recalibrate(model, [x])
     dead, marks = half_dead(model, x)
     row: Row = {"network": name, "input": size, "bn_channels": channels(model), **seconds(model, x[:1], repeats)}
-    for label, tool in TOOLS.items():
-        for ratio in RATIOS:
-            row[f"removed_{ratio}_{label}"] = attempt(partial(removed, tool, model, ratio, x[:1]))
-        row[f"deviation_{label}"] = attempt(partial(deviation, tool, model, x))
-        row[f"step_{label}"] = attempt(partial(step, tool, model, x))
-        stays = attempt(partial(kept, tool, dead, x[:1]))
-        for which, marked in marks.items():
-            row[f"{which}_lost_{label}"] = stays if isinstance(stays, str) else lost(marked, stays)
+    for label in TOOLS:
+        row |= rightness(label, model, x) | losses(label, dead, marks, x)
         gc.collect()
     return row
 

@@ -45,24 +45,31 @@ def x() -> Tensor:
 def test_kept_channels_are_read_off_the_result(x: Tensor) -> None:
     model = toy().eval()
     model[4].weight.data[1] = 0.0  # in place, but without effect
-    stays = bench.kept(first_two, model, x[:1])
-    assert stays["1"].tolist() == [True, True, False, False]
-    assert stays["4"].tolist() == [True, False, False, False]
-    assert bench.removed(first_two, model, 0.5, x[:1]) == 0.5
-    assert bench.channels(model) == 8
+    model[1].running_mean = torch.tensor([0.5, -0.5, 1.5, 2.5])
+    small, kept = bench.shrink(first_two, model, 0.5, x[:1])
+    assert kept["1"].tolist() == [True, True, False, False]
+    assert kept["4"].tolist() == [True, False, False, False]
+    assert small[1].running_mean.tolist() == [0.5, -0.5]
+    assert (bench.channels(model), bench.channels(small)) == (8, 4)
 
 
 def test_a_right_tool_has_no_deviation_and_a_wrong_one_has(x: Tensor) -> None:
-    assert bench.deviation(first_two, toy().eval(), x) < tables.TOLERANCE
-    assert bench.deviation(wrong, toy().eval(), x) > 1e-4
-    assert bench.step(first_two, toy().eval(), x) is True
+    model = toy().eval()
+    small, kept = bench.shrink(first_two, model, 0.5, x[:1])
+    assert bench.deviation(small, model, kept, x) < tables.TOLERANCE
+    assert bench.step(small, x) is True
+    small, kept = bench.shrink(wrong, model, 0.5, x[:1])
+    assert bench.deviation(small, model, kept, x) > 1e-4
+    with pytest.raises(ArithmeticError, match="the loss is nan"):
+        bench.step(small, x * torch.nan)
 
 
 def test_a_deviation_between_constants_proves_nothing(x: Tensor) -> None:
     model = toy().eval()
     nn.init.zeros_(model[-1].weight)
+    small, kept = bench.shrink(first_two, model, 0.5, x[:1])
     with pytest.raises(ArithmeticError, match="do not depend on the input"):
-        bench.deviation(first_two, model, x)
+        bench.deviation(small, model, kept, x)
 
 
 def test_a_gamma_matters_unless_the_other_side_of_its_channel_is_dead(x: Tensor) -> None:
