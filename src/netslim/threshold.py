@@ -86,6 +86,11 @@ def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int
         raise ValueError(f"round_to must be 1 or more channels, got {round_to}")
     if not scales:
         raise ValueError("there is no BatchNorm channel to choose from")
+    check_scales(scales)
+
+
+def check_scales(scales: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a γ is not a number."""
     for name, gamma in scales.items():
         if gamma.isnan().any():
             raise ValueError(f"γ of {name!r} holds NaN: the training diverged, there is nothing to rank")

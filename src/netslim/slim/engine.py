@@ -20,7 +20,7 @@ from netslim.slim.demand import solve
 from netslim.slim.macs import predicted
 from netslim.slim.prove import Frozen, prove, write
 from netslim.sparsity import bn_layers
-from netslim.threshold import threshold
+from netslim.threshold import check_scales, threshold
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -90,6 +90,7 @@ def select_channels(
         raise ValueError("give either ratio or target_macs")
     check_model(model)
     scales = {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
+    check_scales(scales)
     dependencies = analyse(model, example_input)
     found = _effective_units(model, dependencies, scales, coupling, example_input)
 

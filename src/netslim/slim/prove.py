@@ -51,9 +51,9 @@ def prove(
             state.frozen.append(_freeze(graph, state.exist, found))
             state.orders = Finding()
         elif found.order or found.layouts:
-            state.orders = Finding(
-                order=state.orders.order | found.order, layouts=state.orders.layouts | found.layouts
-            )
+            if state.orders.order.keys() >= found.order.keys() and state.orders.layouts.keys() >= found.layouts.keys():
+                raise RuntimeError(f"the order of channels does not settle at {[*found.order, *found.layouts]}")
+            state.orders = Finding(order=state.orders.order | found.order, layouts=state.orders.layouts | found.layouts)
         else:
             return state
 

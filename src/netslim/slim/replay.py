@@ -126,7 +126,10 @@ class Replay(Graph):
         wanted = flow.ins[0][alive]
         if len(line) != len(wanted):
             raise Deviation(f"{len(line)} channels arrive at {flow.norm}, which keeps {len(wanted)}")
-        if ((line != wanted) & self.exist[wanted]).any():
+        wrong = (line != wanted) & self.exist[wanted]
+        if wrong.any():
+            if not torch.isin(wanted[wrong], self.sources[flow.norm]).all():
+                raise Deviation(f"channels that {flow.norm} selects are not in its input")
             self.finding.layouts[flow.norm] = self.sources[flow.norm]
         return flow.out[alive]
 

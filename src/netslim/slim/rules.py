@@ -5,9 +5,8 @@ few kinds, because the question is only which input channels an output channel d
 
     convolution, addmm...  all output channels on all input channels (of the group): new ids, Mix
     batch_norm             channel on channel, and zero where γ and β were removed: new ids, Each
-    pointwise              position on position; the inputs' channels must match: new ids, tied, Each. A function of one
-                           tensor with f(0) = 0 (ReLU, SiLU...) even keeps the ids: same channels, same zeros
-    per_channel            pooling, interpolation, mean over space: keep the ids
+    pointwise              position on position; the inputs' channels must match: new ids, tied, Each; zero where f(0) = 0
+    per_channel            pooling, interpolation, mean over space: the same for one tensor
     move                   view, cat, transpose, chunk...: run the operation itself on the ids
     barrier                everything else: all inputs are demanded in full, nothing is known of the output
 
@@ -155,8 +154,6 @@ def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
                 return barrier(g, node)
             lines.append(small[ref].expand(vshape).flatten())
             tied.append(own == varying)
-    if len(lines) == 1 and zero != "never":
-        return [small[next(iter(small))].expand(shape)]
     out = g.each(lines, zero, tied)
     return [out.reshape(vshape).expand(shape)]
 
@@ -198,7 +195,7 @@ def new_tensor(g: Graph, node: Node) -> Syms:
 
 
 def per_channel(g: Graph, node: Node) -> Syms:
-    """Pooling, interpolation, padding, reductions: keep the ids, if they touch no dimension along which ids vary."""
+    """Pooling, interpolation, padding: channel on channel, if they touch no dimension along which ids vary."""
     x = node.args[0].index
     sym, shape = g.known(x), g.tape.shape[node.outs[0]]
     if sym is None:
@@ -206,7 +203,12 @@ def per_channel(g: Graph, node: Node) -> Syms:
     small = shrink(sym)
     if small.dim() != len(shape) or any(n > 1 and n != m for n, m in zip(small.shape, shape, strict=True)):
         return barrier(g, node)
-    return [small.expand(shape)]
+    return [renewed(g, small).expand(shape)]
+
+
+def renewed(g: Graph, small: Tensor) -> Tensor:
+    """New ids, tied one by one to these and zero where these are: other values in the same channels."""
+    return g.each([small.flatten()], "all").reshape(small.shape)
 
 
 def reduction(g: Graph, node: Node) -> Syms:
@@ -224,6 +226,8 @@ def reduction(g: Graph, node: Node) -> Syms:
     if summed:  # a sum over stacked branches: position on position
         parts = [part.unsqueeze(summed[0]) for part in small.unbind(summed[0])]
         small = g.each([part.flatten() for part in parts], "all").reshape(parts[0].shape)
+    else:
+        small = renewed(g, small)
     if len(shape) < sym.dim():
         small = small.reshape([n for d, n in enumerate(small.shape) if d not in dims])
     return [small.expand(shape)]
@@ -250,7 +254,8 @@ def pad(g: Graph, node: Node) -> Syms:
     if sym is None:
         return []
     small = shrink(sym)
-    grown = [d for d in range(small.dim()) if small.size(d) > 1 and shape[d] != small.size(d)]
+    own = g.tape.shape[x.index]
+    grown = [d for d in range(small.dim()) if small.size(d) == own[d] != shape[d]]
     if not grown:
         return per_channel(g, node) if value == 0 else pointwise_pad(g, small, shape)
     if len(grown) > 1 or value != 0:
