@@ -3,7 +3,7 @@
 Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN statistics of its own input. Measured:
 
     seconds     analysis and removal of half the channels: select_channels + slim; BNScalePruner(...) + step().
-                float32, batch of one, median of the repeats, the tools in turn
+                float32, batch of one, median of the repeats, the tools in turn; cpu: the processor's time for it
     removed     share of all BN channels that are gone, at asked ratios of 0.3, 0.5 and 0.9
     deviation   of the smaller network from the dense one with γ = β = 0 on the removed channels: float64, eval mode,
                 the largest, relative to the spread of the outputs over the inputs
@@ -119,19 +119,23 @@ def set_zero(model: nn.Module, marks: Marks) -> nn.Module:
 
 
 def seconds(model: nn.Module, x: Tensor, repeats: int) -> Row:
-    """Median seconds of each tool. The first round warms up and is not counted."""
-    spent: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+    """Median seconds of each tool, by the clock and of the processor. The first round warms up and is not counted."""
+    spent: dict[str, list[tuple[float, float]]] = {tool: [] for tool in TOOLS}
     failed: dict[str, str] = {}
     for _ in range(repeats + 1):
         for name, tool in TOOLS.items():
             own = copy.deepcopy(model)
             gc.collect()
-            start = time.perf_counter()
-            result = attempt(lambda tool=tool, own=own: tool(own, 0.5, x))
-            spent[name].append(time.perf_counter() - start)
+            start = time.perf_counter(), time.process_time()
+            result = attempt(partial(tool, own, 0.5, x))
+            spent[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
             if isinstance(result, str):
                 failed[name] = result
-    return {f"seconds_{name}": failed.get(name) or statistics.median(spent[name][1:]) for name in TOOLS}
+    row: Row = {}
+    for name, runs in spent.items():
+        clock, processor = (statistics.median(column) for column in zip(*runs[1:], strict=True))
+        row |= {f"seconds_{name}": failed.get(name, clock), f"cpu_{name}": failed.get(name, processor)}
+    return row
 
 
 def channels(model: nn.Module) -> int:

@@ -94,7 +94,7 @@ def test_a_failing_tool_is_a_line_of_text() -> None:
 def row(network: str, **changed: object) -> tables.Row:
     given: tables.Row = {"network": network}
     for tool, time in (("group", 0.5), ("keep", 9.0), ("rival", 2.0)):
-        given |= {f"seconds_{tool}": time, f"deviation_{tool}": 1e-14, f"step_{tool}": True}
+        given |= {f"seconds_{tool}": time, f"cpu_{tool}": time**2, f"deviation_{tool}": 1e-14, f"step_{tool}": True}
         given |= {f"removed_{ratio}_{tool}": ratio for ratio in tables.RATIOS}
         given |= {f"{which}_lost_{tool}": 0.125 for which in ("live", "mattering")}
     return given | changed
@@ -102,15 +102,16 @@ def row(network: str, **changed: object) -> tables.Row:
 
 def test_tables_say_what_was_measured() -> None:
     crash = {
-        f"{what}_rival": "KeyError: 'a'" for what in ("seconds", "step", "deviation", "live_lost", "mattering_lost")
+        f"{what}_rival": "KeyError: 'a'"
+        for what in ("seconds", "cpu", "step", "deviation", "live_lost", "mattering_lost")
     }
     rows = [row("right"), row("wrong", deviation_rival=0.31), row("fails", **crash), row("ours", deviation_keep=1e-8)]
     text = tables.markdown(rows, "`command`")
     assert text.startswith("`command`\n\n| network | netslim s | rival s |")
-    assert "| right | 0.50 | 2.00 | 4.0 | yes | yes | yes | yes |" in text
-    assert "| wrong | 0.50 | 2.00 | 4.0 | yes | no (0.3) | yes | yes |" in text
-    assert "| fails | 0.50 | fails | – | yes | no (KeyError) | yes | no (KeyError) |" in text
-    assert "| ours | 0.50 | 2.00 | 4.0 | no (1e-08) | yes | yes | yes |" in text
+    assert "| right | 0.50 | 2.00 | 4.0 | 16.0 | yes | yes | yes | yes |" in text
+    assert "| wrong | 0.50 | 2.00 | 4.0 | 16.0 | yes | no (0.3) | yes | yes |" in text
+    assert "| fails | 0.50 | fails | – | – | yes | no (KeyError) | yes | no (KeyError) |" in text
+    assert "| ours | 0.50 | 2.00 | 4.0 | 16.0 | no (1e-08) | yes | yes | yes |" in text
     assert "Right (equal, and trains) on 3 of 4 networks, the rival on 2; 4.0 to 4.0 times as fast" in text
     assert "| right | 30.0% | 30.0% | 30.0% | 50.0% | 50.0% | 50.0% | 90.0% | 90.0% | 90.0% |" in text
     assert "| fails | 12.5% | 12.5% | fails | 12.5% | 12.5% | fails |" in text
