@@ -81,7 +81,7 @@ def app(cfg: DictConfig) -> float:
 
 def _job(cfg: DictConfig, position: str) -> float:
     if cfg.threads is not None:
-        torch.set_num_threads(_number(cfg, "threads", int))
+        torch.set_num_threads(_number(cfg, "threads", int, least=1))
     arguments = _arguments(cfg)
     strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
     log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
@@ -94,29 +94,41 @@ def _job(cfg: DictConfig, position: str) -> float:
 
 def _arguments(cfg: DictConfig) -> dict[str, Any]:
     """The keyword arguments of ``pipeline.run``: plain numbers, and factories made by Hydra."""
-    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+    optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler")
     task = partial(SlimmingTask, scheduler=scheduler, label_smoothing=cfg.label_smoothing)
     return {
         "strength": _number(cfg, "lambda", float),
         "ratio": _number(cfg, "ratio", float),
-        "seed": _number(cfg, "seed", int),
-        "epochs": _number(cfg, "epochs", int),
-        "finetune_epochs": _number(cfg, "finetune.epochs", int),
+        "seed": _number(cfg, "seed", int, least=0),
+        "epochs": _number(cfg, "epochs", int, least=1),
+        "finetune_epochs": _number(cfg, "finetune.epochs", int, least=0),
         "network": _factory(cfg, "net"),
         "data": _factory(cfg, "data"),
         "task": partial(task, optimizer=optimizer),
         "finetune_task": partial(task, optimizer=partial(optimizer, lr=_number(cfg, "finetune.lr", float))),
-        "trainer": instantiate(cfg.trainer),
+        "trainer": _partial(cfg, "trainer"),
         "slimming": instantiate(cfg.slimming),
         "settings": _settings(cfg),
     }
 
 
-def _number(cfg: DictConfig, key: str, kind: type[int] | type[float]) -> Any:
+def _number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int | None = None) -> Any:
     value = OmegaConf.select(cfg, key, throw_on_missing=True)
     if isinstance(value, bool) or not isinstance(value, (int, kind)) or value != value:
         raise ValueError(f"{key}={value} is not a {'whole ' if kind is int else ''}number")
+    if least is not None and value < least:
+        raise ValueError(f"{key}={value} is too small; give {least} or more")
     return kind(value)
+
+
+def _partial(cfg: DictConfig, group: str) -> Any:
+    """A group's ``_partial_`` object; settings that its class does not know are named at once."""
+    build = instantiate(cfg[group])
+    try:
+        inspect.signature(build.func).bind_partial(*build.args, **build.keywords)
+    except TypeError as error:
+        raise ValueError(f"{group}: {cfg[group]._target_}: {error}") from None
+    return build
 
 
 def _factory(cfg: DictConfig, group: str) -> Callable[..., Any]:
