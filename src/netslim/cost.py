@@ -1,7 +1,7 @@
 """What a network costs: parameters and multiply-adds.
 
-Counting convention: one multiply-add of a convolution, a linear layer or a matrix product is one MAC (so FLOPs are about
-twice as many). What only moves, compares or scales values (BatchNorm, activations, pooling, additions) is free by
+Counting convention: one multiply-add of a convolution, a linear layer or a matrix product is one MAC (so FLOPs are
+about twice as many). What only moves, compares or scales values (BatchNorm, activations, pooling, additions) is free by
 convention, as in the literature that quotes 398 M for VGG-19 on 32x32. Anything else is listed as uncounted.
 """
 
@@ -20,8 +20,41 @@ from netslim.slim.tape import record
 
 FREE = {
     *(name for name, rule in RULES.items() if rule not in (convolution, linear)),
-    *("native_layer_norm native_group_norm max_pool1d max min argmax topk sort copy gather scatter index arange".split()),
-    *("_adaptive_avg_pool1d where var var_mean std cumsum embedding any all unfold im2col col2im view_as_real view_as_complex".split()),
+    *(
+        [
+            "native_layer_norm",
+            "native_group_norm",
+            "max_pool1d",
+            "max",
+            "min",
+            "argmax",
+            "topk",
+            "sort",
+            "copy",
+            "gather",
+            "scatter",
+            "index",
+            "arange",
+        ]
+    ),
+    *(
+        [
+            "_adaptive_avg_pool1d",
+            "where",
+            "var",
+            "var_mean",
+            "std",
+            "cumsum",
+            "embedding",
+            "any",
+            "all",
+            "unfold",
+            "im2col",
+            "col2im",
+            "view_as_real",
+            "view_as_complex",
+        ]
+    ),
 }
 
 

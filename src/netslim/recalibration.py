@@ -1,8 +1,8 @@
 """BatchNorm statistics re-estimated from data: what removing channels shifts, without any gradient.
 
-The running mean and variance of a slimmed network were collected on the dense one. Averaging the batch statistics of some
-training batches anew brings back much of the accuracy before fine-tuning; the paper does not do it, so it is reported
-beside the plain result.
+The running mean and variance of a slimmed network were collected on the dense one. Averaging the batch statistics of
+some training batches anew brings back much of the accuracy before fine-tuning; the paper does not do it, so it is
+reported beside the plain result.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from netslim.slim.tape import call
 def reestimated_statistics(model: nn.Module) -> Iterator[None]:
     """Inside, forward passes re-estimate the statistics of all BN layers as the plain average over the batches seen.
 
-    BN layers train, everything else evaluates (no dropout), no gradients are recorded; also where the code that runs the
-    batches calls ``model.eval()`` itself, as a validation loop does. On leaving, modes and momenta are what they were; a
-    layer that no batch has reached keeps its statistics.
+    BN layers train, everything else evaluates (no dropout), no gradients are recorded; also where the code that runs
+    the batches calls ``model.eval()`` itself, as a validation loop does. On leaving, modes and momenta are what they
+    were; a layer that no batch has reached keeps its statistics.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     modes = {m: m.training for m in model.modules()}
@@ -40,13 +40,13 @@ def reestimated_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for m, momentum, buffers in before:
             m.momentum = momentum
-            if int(m.num_batches_tracked) == 0:
+            if m.num_batches_tracked == 0:
                 for name, buffer in buffers.items():
                     getattr(m, name).copy_(buffer)
         for hook in hooks:
             hook.remove()
-        for m, mode in modes.items():
-            m.training = mode
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _train_this_layer(module: nn.Module, args: Any) -> None:

@@ -6,7 +6,8 @@ all layers, which is defined as a certain percentile of all the scaling factor v
 The authors' code sorts all |γ|, takes the one at position int(ratio·N) as the threshold and keeps what is *strictly*
 greater. So it removes one channel more than asked, a whole run of equal values at once (an untrained network, where
 every γ is 0.5, loses everything), and possibly every channel of a layer, which cuts the network in two. Here exactly
-k = floor(ratio·N) channels go, lowest |γ| first, equal ones in order of position, and every layer keeps at least `floor`.
+k = floor(ratio·N) channels go, lowest |γ| first, equal ones in order of position, and every layer keeps at least
+`floor`.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def threshold(
     else:
         if count < k:
             raise ValueError(
-                f"ratio {ratio:g} would remove {k} of {total} channels, but with at least {floor} kept per layer only {count}"
-                f" can go: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
+                f"ratio {ratio:g} would remove {k} of {total} channels, but with at least {floor} kept per layer only"
+                f" {count} can go: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
             )
     _round_up(removed, left, round_to)
     keep = {name: torch.ones(len(gamma), dtype=torch.bool) for name, gamma in scales.items()}

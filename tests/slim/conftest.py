@@ -74,7 +74,9 @@ def deviation(a: nn.Module, b: nn.Module, x: Any) -> float:
     with torch.no_grad():
         ya, yb = outputs(a, x), outputs(b, x)
     spread = float(ya.std(0).mean())
-    assert spread > 1e-3 * float(ya.abs().mean()), "the outputs do not depend on the input: this comparison proves nothing"
+    assert spread > 1e-3 * float(ya.abs().mean()), (
+        "the outputs do not depend on the input: this comparison proves nothing"
+    )
     return float((ya - yb).abs().max()) / spread
 
 

@@ -12,7 +12,7 @@ from netslim.nets.vgg import LAYERS, VGG
 
 def build_paper(name):
     return {
-        "vgg": lambda: VGG(LAYERS[11]),
+        "vgg": lambda: VGG([16, "M", 32, "M", 48, 48, "M", 64, 64]),
         "preresnet": lambda: preresnet.PreResNet(29),
         "densenet": lambda: densenet.DenseNet(22),
     }[name]()
@@ -46,6 +46,7 @@ def test_every_bn_of_the_paper_is_prunable(model, channels):
     assert sum(int((~k).sum()) for k in keep.values()) == channels // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["keep", "group"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16_bn"])
 def test_first_torchvision_networks(name, coupling, oracle, images):

@@ -73,7 +73,7 @@ def test_another_architecture_is_refused(tmp_path):
     netslim.save(slimmed(model, x), tmp_path / "small.pt")
     with pytest.raises(ValueError, match=r"layer1.2 is missing in the file, BasicBlock in dense_model"):
         netslim.load(tmp_path / "small.pt", torchvision.models.resnet34(num_classes=10))
-    with pytest.raises(ValueError, match=r"fc.weight is shape \(10, 512\) in the file, shape \(7, 512\) in dense_model"):
+    with pytest.raises(ValueError, match=r"fc.weight is shape \(10, 512\) in the file, shape \(7, 512\) in dense"):
         netslim.load(tmp_path / "small.pt", torchvision.models.resnet18(num_classes=7))
     strided = torchvision.models.resnet18(num_classes=10)
     strided.layer4[0].conv1.stride = (1, 1)
@@ -83,11 +83,11 @@ def test_another_architecture_is_refused(tmp_path):
 
 def test_files_of_others_are_refused(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="not written by netslim.save"):
+    with pytest.raises(ValueError, match="not written by netslim"):
         netslim.load(tmp_path / "other.pt", nn.Linear(1, 1))
 
 
 def test_a_dense_network_has_no_plan(tmp_path):
-    with pytest.raises(ValueError, match="not a result of netslim.slim"):
+    with pytest.raises(ValueError, match="not a result of netslim"):
         netslim.save(nn.Linear(1, 1), tmp_path / "dense.pt")
     assert not list(tmp_path.iterdir())

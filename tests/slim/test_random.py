@@ -38,7 +38,12 @@ class Layer(nn.Module):
             self.op = nn.BatchNorm2d(c)
         elif kind == "squeeze":
             self.op = nn.Sequential(
-                nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, c, 1), nn.Sigmoid()
+                nn.AdaptiveAvgPool2d(1),
+                nn.Conv2d(c, 4, 1),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.Conv2d(4, c, 1),
+                nn.Sigmoid(),
             )
         elif kind in ("scale", "bias"):
             self.factor = nn.Parameter(torch.randn(1, c, 1, 1))
@@ -117,8 +122,9 @@ class Network(nn.Module):
 steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 11)), min_size=2, max_size=9)
 
 
-@given(steps, st.sampled_from(["flatten", "mean"]), st.integers(0, 9999), st.sampled_from([0.2, 0.5, 0.8]), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    steps, st.sampled_from(["flatten", "mean"]), st.integers(0, 9999), st.sampled_from([0.2, 0.5, 0.8]), st.booleans()
+) @ settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_slim_equals_masked(oracle, steps, head, seed, share, chosen):
     torch.manual_seed(seed)
     x = torch.randn(6, 3, 4, 4, dtype=torch.float64)

@@ -37,7 +37,9 @@ def test_removed_set_grows_with_the_ratio_and_stays_under_it(resnet, coupling):
 def test_keep_is_exact_and_leaves_streams_alone(resnet):
     model, x = resnet
     keep = netslim.select_channels(model, 0.5, x)
-    assert list(keep) == [name for name in netslim.bn_layers(model) if name.startswith("layer") and name.endswith("bn1")]
+    assert list(keep) == [
+        name for name in netslim.bn_layers(model) if name.startswith("layer") and name.endswith("bn1")
+    ]
     assert keep.removed == 960 == keep.prunable // 2
     assert keep.held_back == {"coupled": 4800 - 1920}
     assert keep.asked == 0.5
@@ -50,7 +52,9 @@ def test_group_removes_a_stream_from_all_its_writers(resnet):
     assert torch.equal(keep["layer2.0.bn2"], keep["layer2.0.downsample.1"])
     assert keep.prunable == 4800
     small = netslim.slim(model, keep, x)
-    assert {n: b.num_features for n, b in netslim.bn_layers(small).items()} == {n: int(k.sum()) for n, k in keep.items()}
+    assert {n: b.num_features for n, b in netslim.bn_layers(small).items()} == {
+        n: int(k.sum()) for n, k in keep.items()
+    }
 
 
 def test_a_live_channel_of_one_writer_keeps_the_stream_channel(resnet):

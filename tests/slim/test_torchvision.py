@@ -1,4 +1,4 @@
-"""slim == masked on torchvision's BatchNorm networks, auxiliary heads, segmentation and detection backbones included."""
+"""slim == masked on torchvision's BatchNorm networks, auxiliary heads, segmentation and detection included."""
 
 import pytest
 import torchvision
@@ -6,7 +6,15 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import netslim
 
-FAST = ["mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "regnet_y_400mf", "regnet_x_400mf", "shufflenet_v2_x1_0", "googlenet"]
+FAST = [
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mnasnet1_0",
+    "regnet_y_400mf",
+    "regnet_x_400mf",
+    "shufflenet_v2_x1_0",
+    "googlenet",
+]
 SLOW = [
     *("vgg11_bn", "vgg13_bn", "vgg19_bn", "resnext50_32x4d", "wide_resnet50_2", "densenet121"),
     *("mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s"),

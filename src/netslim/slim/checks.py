@@ -26,7 +26,9 @@ def check_model(model: nn.Module) -> None:
             raise ValueError(f"{where} is quantised ({type(module).__module__}): slim before quantising")
         for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if is_lazy(tensor):
-                raise ValueError(f"{where}.{key} is lazy, its shape not known yet: run the model once before slimming it")
+                raise ValueError(
+                    f"{where}.{key} is lazy, its shape not known yet: run the model once before slimming it"
+                )
     if not bn_layers(model):
         raise ValueError(f"{kind} has no BatchNorm layer with γ (frozen ones do not count): there is nothing to slim")
 

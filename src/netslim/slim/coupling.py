@@ -1,10 +1,11 @@
 """Coupling: which BN channels can leave, and which leave together.
 
-A class (ids.py) is a *unit* of removal if zeroing some of its BN channels leaves nothing that anybody reads. How many it
-takes follows from the flows: a sum is zero when all its terms are, a product when one factor is, and a BN channel when
-it is removed or its input is zero (a normalised constant says nothing, so it is removed as well). Two measures:
+A class (ids.py) is a *unit* of removal if zeroing some of its BN channels leaves nothing that anybody reads. How many
+it takes follows from the flows: a sum is zero when all its terms are, a product when one factor is, and a BN channel
+when it is removed or its input is zero (a normalised constant says nothing, so it is removed as well). Two measures:
 
-    score    the smallest threshold t such that removing every γ with |γ| <= t makes the value zero: max over the terms of
+    score    the smallest threshold t such that removing every γ with |γ| <= t makes the value zero: max over the terms
+    of
              a sum, min over the factors of a product. It ranks the units.
     killers  the BN layers that can make the value zero alone.
 
@@ -84,7 +85,7 @@ def _balanced(graph: Graph, worst: Tensor) -> Tensor:
 
 
 def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
-    """The channels to keep if about that share of every layer's units leaves, lowest scores first, never the last one."""
+    """The channels to keep if about that share of every layer's units leaves, lowest scores first."""
     stay = set[int]()
     for name, number in units.number.items():
         ranked = number[units.score[name].argsort(stable=True)]
@@ -95,8 +96,7 @@ def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
 
 
 def _norm_outputs(graph: Graph) -> dict[str, Tensor]:
-    outputs = {flow.norm: flow.out for flow in graph.flows.values() if isinstance(flow, Each) and flow.norm}
-    return outputs
+    return {flow.norm: flow.out for flow in graph.flows.values() if isinstance(flow, Each) and flow.norm}
 
 
 def _reads(graph: Graph) -> list[Tensor]:

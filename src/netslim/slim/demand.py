@@ -6,9 +6,9 @@ Given the channels to remove, three facts are found for every id, each a short s
     need   (backwards)  the value reaches an output through operations whose result is not zero anyway
     exist  (classes)    somebody needs an id of the class, or the network's code needs a channel to be there
 
-What does not exist is cut out. What exists but is not needed is a *carrier*: it only holds a place (a convolution needs at
-least one channel, a grouped one equally many per group), and its value is read by nobody, or is zero by itself: a zero
-follows from zeros alone, so it stays zero in the smaller network too.
+What does not exist is cut out. What exists but is not needed is a *carrier*: it only holds a place (a convolution
+needs at least one channel, a grouped one equally many per group), and its value is read by nobody, or is zero by
+itself: a zero follows from zeros alone, so it stays zero in the smaller network too.
 """
 
 from __future__ import annotations

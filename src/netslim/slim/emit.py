@@ -2,9 +2,9 @@
 
 What to cut is already known per parameter and dimension, so there is one generic loop: index_select along every axis,
 then correct the sizes that modules remember (in_channels, num_features...). A BN layer that reads a stream others also
-read gets a selection in front: the indices are a registered buffer, applied by a forward pre-hook with index_select (the
-role of `channel_selection` in the authors' code, without its copy to the host and its numpy in every forward pass).
-Classes and forward code stay what they were.
+read gets a selection in front: the indices are a registered buffer, applied by a forward pre-hook with index_select
+(the role of `channel_selection` in the authors' code, without its copy to the host and its numpy in every forward
+pass). Classes and forward code stay what they were.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _select(layer: nn.Module, positions: Tensor) -> None:
 
 
 def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:
-    """The positions along `dim`; a matrix of positions holds one row per group of the tensor's other leading dimension."""
+    """The positions along `dim`; a matrix holds one row per group of the other leading dimension."""
     positions = positions.to(tensor.device)
     if positions.dim() == 1:
         return tensor.index_select(dim, positions)
@@ -147,7 +147,9 @@ def _correct_sizes(model: nn.Module, tensor_name: str, groups: int | None) -> No
     if isinstance(module, nn.modules.conv._ConvNd):
         module.groups = module.groups if groups is None else groups
         a, b = module.weight.shape[:2]
-        module.in_channels, module.out_channels = (a, b * module.groups) if module.transposed else (b * module.groups, a)
+        module.in_channels, module.out_channels = (
+            (a, b * module.groups) if module.transposed else (b * module.groups, a)
+        )
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,8 +1,8 @@
 """The engine's public functions: choose channels, mask them, cut them out.
 
-    record (tape.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave (coupling.py, ../threshold.py)
-                                                                   -> what must stay (demand.py) -> cut (emit.py)
-                                                                   -> prove (replay.py) -> remember (plan.py)
+record (tape.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave (coupling.py, ../threshold.py)
+                                                               -> what must stay (demand.py) -> cut (emit.py)
+                                                               -> prove (replay.py) -> remember (plan.py)
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ def select_channels(
         round_to: round the kept count of every layer up to a multiple, e.g. 8.
 
     Returns:
-        A dict, BN name -> bool tensor (C,), True where the channel stays; one entry per prunable BN layer, in registration
-        order. What leaves only grows with ratio. See ``Selection`` for its attributes.
+        A dict, BN name -> bool tensor (C,), True where the channel stays; one entry per prunable BN layer, in
+        registration order. What leaves only grows with ratio. See ``Selection`` for its attributes.
 
     Raises:
-        ValueError: no BN layer is prunable, a bad argument, a ratio or target out of reach, or the model does not run on the example input.
+        ValueError: no BN layer is prunable, a bad argument, a ratio or target out of reach, or the model does not run
+        on the example input.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     >>> model[1].weight.data = torch.tensor([0.5, -0.1, 0.0, 0.9])
     >>> select_channels(model, ratio=0.5, example_input=torch.randn(1, 3, 8, 8))
@@ -110,13 +112,15 @@ def select_channels(
 def _effective_units(
     model: nn.Module, dependencies: graph.Graph, scales: Mapping[str, Tensor], coupling: str, example_input: Any
 ) -> Units:
-    """The units that leave for real: a try with 40 % of every layer shows which are held by sizes written in the code."""
+    """The units that leave for real: a try with 40 % of every layer shows which a size in the code holds."""
     frozen: Frozen = []
     while True:
         found = units(dependencies, scales, coupling, frozen)
         if not found.score:
             held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
-            raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})")
+            raise ValueError(
+                f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})"
+            )
         tried = prove(model, dependencies, sample(found), example_input, frozen)
         if len(tried.frozen) == len(frozen):
             return found
@@ -170,8 +174,8 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     """A new, smaller network that computes what ``mask(model, keep)`` computes. `model` is left alone.
 
     Same classes and forward code, a plain nn.Module in the same mode, dtype and device. Equal to the masked network in
-    eval mode, and in training as long as the masked network's removed γ, β are held at 0. A BN layer that reads a stream
-    that others read too gets an index selection in front (a buffer ``channel_index`` and a forward pre-hook).
+    eval mode, and in training as long as the masked network's removed γ, β are held at 0. A BN layer that reads a
+    stream that others read too gets an index selection in front (a buffer ``channel_index`` and a forward pre-hook).
 
     Args:
         keep: BN name -> bool tensor (C,), as from ``select_channels``, or one's own; layers not named stay whole.

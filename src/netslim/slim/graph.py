@@ -20,18 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from netslim.slim import rules
-from netslim.slim.ids import Ids, along, spread
+from netslim.slim.ids import Ids, Weight, along, spread
 from netslim.slim.tape import Node, Tape, unread_aliases
 from netslim.sparsity import bn_layers
-
-
-
-@dataclass(frozen=True)
-class Weight:
-    """The shadow of a parameter or buffer that no rule has looked into yet."""
-
-    name: str
-    transposed: bool = False
 
 
 @dataclass(eq=False)

@@ -11,11 +11,21 @@ whole or not at all. This is the union-find of the engine, done in one go at the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The shadow of a parameter or buffer that no rule has looked into yet."""
+
+    name: str
+    transposed: bool = False
 
 
 class Ids:

@@ -120,4 +120,6 @@ def _check_architecture(path: str, saved: dict[str, str], given: dict[str, str])
     for name in [*saved, *given]:
         ours, theirs = saved.get(name, "missing"), given.get(name, "missing")
         if ours != theirs:
-            raise ValueError(f"{path} is of another architecture: {name} is {ours} in the file, {theirs} in dense_model")
+            raise ValueError(
+                f"{path} is of another architecture: {name} is {ours} in the file, {theirs} in dense_model"
+            )

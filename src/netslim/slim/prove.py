@@ -32,7 +32,11 @@ class Proved:
 
 
 def prove(
-    model: nn.Module, graph: Graph, keep: Mapping[str, Tensor], example_input: Any, frozen: Sequence[tuple[str, Tensor]] = ()
+    model: nn.Module,
+    graph: Graph,
+    keep: Mapping[str, Tensor],
+    example_input: Any,
+    frozen: Sequence[tuple[str, Tensor]] = (),
 ) -> Proved:
     """Find what a network slimmed to `keep` consists of. The model is not changed, only copied.
 
@@ -70,7 +74,7 @@ def write(model: Model, graph: Graph, state: Proved, keep: Mapping[str, Tensor],
 
 
 def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
-    """The channels the deviating operation reads; if they are all there, those it makes; then those of the one before..."""
+    """The channels that the deviating operation reads, else those it makes, else those of the one before."""
     for position in range(found.position or 0, -1, -1):
         for ids in touched(graph, position):
             if not exist[ids].all():

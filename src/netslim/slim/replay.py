@@ -1,10 +1,11 @@
 """Replay: the proof. The slim network is recorded too, and the same rules run over its tape.
 
-This time no new ids are made: every operation must be fed exactly the channels that its twin on the dense network's tape
-promised to it, in an order that its parameters follow. Three things can come out:
+This time no new ids are made: every operation must be fed exactly the channels that its twin on the dense network's
+tape promised to it, in an order that its parameters follow. Three things can come out:
 
     nothing       each tensor of the slim network holds the channels it should: done
-    reorder       a tensor holds the right channels in another order (after a channel shuffle): the parameters that read it
+    reorder       a tensor holds the right channels in another order (after a channel shuffle): the parameters that
+    read it
                   are cut anew, in that order
     deviation     a size is written in the code instead of derived from a shape, as in x.view(-1, 512) or x[:, :32]; the
                   channels that this operation touches are frozen, and the engine solves again
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor
 
 from netslim.slim.emit import Cut
-from netslim.slim.graph import Each, Graph, Weight
+from netslim.slim.graph import Each, Graph
+from netslim.slim.ids import Weight
 from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 
 
@@ -83,9 +85,10 @@ class Replay(Graph):
             now = torch.arange(promised.shape[-1]).expand(promised.shape)
         if now.shape != positions.shape:
             raise Deviation(f"{name} was cut to {tuple(now.shape)} channels, {tuple(positions.shape)} arrive")
-        if not torch.equal(now, positions):
-            if not torch.equal(self.finding.order.setdefault((name, dim), positions), positions):
-                raise Deviation(f"{name} is used with two orders of channels")
+        if torch.equal(now, positions):
+            return
+        if not torch.equal(self.finding.order.setdefault((name, dim), positions), positions):
+            raise Deviation(f"{name} is used with two orders of channels")
 
     def _rows(self, promised: Tensor, ids: Tensor) -> Tensor:
         kept = promised[self.exist[promised].any(1)]

@@ -5,8 +5,8 @@ few kinds, because the question is only which input channels an output channel d
 
     convolution, addmm...  all output channels on all input channels (of the group): new ids, Mix
     batch_norm             channel on channel, and zero where γ and β were removed: new ids, Each
-    pointwise              position on position; the inputs' channels must match: new ids, tied, Each; zero where f(0) = 0
-    per_channel            pooling, interpolation, mean over space: the same for one tensor
+    pointwise              position on position; the inputs' channels must match: new ids, tied, Each; zero where f(0)
+    = 0 per_channel            pooling, interpolation, mean over space: the same for one tensor
     move                   view, cat, transpose, chunk...: run the operation itself on the ids
     barrier                everything else: all inputs are demanded in full, nothing is known of the output
 
@@ -15,7 +15,6 @@ So an operation without a rule can only cost compression, never correctness.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from netslim.slim.ids import shrink, spread
+from netslim.slim.ids import Weight, shrink, spread
 from netslim.slim.tape import ALIASED, Node, Ref, is_own_selection
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def convolution(g: Graph, node: Node) -> Syms:
     x, weight, bias = node.args[:3]
     transposed, groups = node.args[6], node.args[8]
     name = weight_name(g, weight)
-    if name is None or not (bias is None or weight_name(g, bias)):
+    if not name or not (bias is None or weight_name(g, bias)):
         return barrier(g, node)
     line, out_shape = g.line(x.index, 1), g.tape.shape[node.outs[0]]
     columns, rows = len(line) // groups, out_shape[1] // groups
@@ -66,14 +65,14 @@ def convolution(g: Graph, node: Node) -> Syms:
         g.axis(name, 0, line if transposed else out)
         g.axis(name, 1, out_ids if transposed else in_ids)
     if bias is not None:
-        g.axis(g.sym[bias.index].name, 0, out)
+        g.axis(weight_name(g, bias), 0, out)
     return [spread(out, out_shape, 1)]
 
 
 def batch_norm(g: Graph, node: Node) -> Syms:
     x, *state = node.args[:5]
     names = [weight_name(g, s) for s in state if s is not None]
-    if None in names:
+    if not all(names):
         return barrier(g, node)
     line = g.line(x.index, 1)
     norm = g.norms.get(names[0], "") if state[0] is not None and state[1] is not None else ""
@@ -95,7 +94,7 @@ def linear(g: Graph, node: Node) -> Syms:
     else:
         x, weight, bias = (*node.args, None)[:3]
     name = weight_name(g, weight, transposed=node.name != "linear")
-    if name is None or not (bias is None or (weight_name(g, bias) and len(g.tape.shape[bias.index]) == 1)):
+    if not name or not (bias is None or (weight_name(g, bias) and len(g.tape.shape[bias.index]) == 1)):
         return barrier(g, node)
     out_shape = g.tape.shape[node.outs[0]]
     line = g.line(x.index, -1)
@@ -103,15 +102,14 @@ def linear(g: Graph, node: Node) -> Syms:
     g.axis(name, 0, out)
     g.axis(name, 1, line)
     if bias is not None:
-        g.axis(g.sym[bias.index].name, 0, out)
+        g.axis(weight_name(g, bias), 0, out)
     return [spread(out, out_shape, -1)]
 
 
-def weight_name(g: Graph, ref: Any, transposed: bool = False) -> str | None:
-    """The name of an untouched parameter or buffer, or None."""
+def weight_name(g: Graph, ref: Any, transposed: bool = False) -> str:
+    """The name of an untouched parameter or buffer, or ""."""
     sym = g.sym.get(ref.index) if isinstance(ref, Ref) else None
-    name = getattr(sym, "name", None)
-    return name if name is not None and sym.transposed == transposed else None
+    return sym.name if isinstance(sym, Weight) and sym.transposed == transposed else ""
 
 
 def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
@@ -129,10 +127,10 @@ def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
     for ref in refs:
         if ref in small:
             continue
-        own = g.tape.shape[ref]
-        dims = [d for d in varying if (d - len(shape)) >= -len(own) and own[d - len(shape)] > 1]
+        size = g.tape.shape[ref]
+        dims = [d for d in varying if (d - len(shape)) >= -len(size) and size[d - len(shape)] > 1]
         if not isinstance(syms[ref], Tensor) and syms[ref] is not None and len(dims) == 1:
-            small[ref] = aligned(g.adopt(ref, dims[0] - len(shape) + len(own)), len(shape))
+            small[ref] = aligned(g.adopt(ref, dims[0] - len(shape) + len(size)), len(shape))
             continue
         blind = True
         g.known(ref)  # a parameter: marks it as used whole
@@ -234,7 +232,7 @@ def reduction(g: Graph, node: Node) -> Syms:
 
 
 def softmax(g: Graph, node: Node) -> Syms:
-    """Each output depends on all inputs along `dim`; its size along `dim` is part of the meaning only where ids vary."""
+    """Each output depends on all inputs along `dim`."""
     sym, dim = g.known(node.args[0].index), node.args[1]
     if sym is None:
         return []
@@ -276,10 +274,9 @@ def pointwise_pad(g: Graph, small: Tensor, shape: torch.Size) -> Syms:
 
 def transpose(g: Graph, node: Node) -> Syms:
     """t() of a weight matrix is what the matrix product wants; of anything else it moves data."""
-    sym = g.sym.get(node.args[0].index)
     name = weight_name(g, node.args[0])
-    if name is not None and len(g.tape.shape[node.args[0].index]) == 2:
-        return [type(sym)(name, transposed=True)]
+    if name and len(g.tape.shape[node.args[0].index]) == 2:
+        return [Weight(name, transposed=True)]
     return move(g, node)
 
 
@@ -316,7 +313,7 @@ def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
     """
     small = shrink(x)
     if sum(n > 1 for n in small.shape) != 1 or not outs:
-        return
+        return None
     line, shares = small.flatten(), [shrink(out) for out in outs]
     if node.name.endswith("channel_shuffle"):
         return g.balance(line.reshape(node.args[1], -1))
@@ -330,6 +327,7 @@ def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
         size = min(sizes)
         if len(sizes) == 1 and size < len(line) and len(line) % size == 0:
             g.balance(line.reshape(-1, size))
+    return None
 
 
 def concatenate(g: Graph, node: Node) -> Syms:
@@ -341,9 +339,8 @@ def concatenate(g: Graph, node: Node) -> Syms:
         return []
     parts = []
     for ref in refs:
-        if g.known(ref) is None:
-            g.line(ref, dim)
-        parts.append(shrink(g.known(ref)))
+        sym = g.known(ref)
+        parts.append(shrink(sym) if sym is not None else shrink(spread(g.line(ref, dim), g.tape.shape[ref], dim)))
     dims = range(len(shape))
     target = [max(p.size(d) for p in parts) for d in dims]
     parts = [
@@ -371,17 +368,54 @@ RULES: dict[str, Rule] = {
     "t": transpose,
     "transpose": transpose,
     **dict.fromkeys(
-        "view _unsafe_view reshape permute expand unsqueeze squeeze slice select split split_with_sizes chunk unbind stack"
-        " flip roll narrow repeat pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle".split(),
+        [
+            "view",
+            "_unsafe_view",
+            "reshape",
+            "permute",
+            "expand",
+            "unsqueeze",
+            "squeeze",
+            "slice",
+            "select",
+            "split",
+            "split_with_sizes",
+            "chunk",
+            "unbind",
+            "stack",
+            "flip",
+            "roll",
+            "narrow",
+            "repeat",
+            "pixel_shuffle",
+            "pixel_unshuffle",
+            "channel_shuffle",
+            "native_channel_shuffle",
+        ],
         move,
     ),
     "cat": concatenate,
     "index_select": index_select,
-    **dict.fromkeys("clone detach alias contiguous _to_copy lift_fresh".split(), untouched),
+    **dict.fromkeys(["clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh"], untouched),
     **dict.fromkeys(
-        "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d"
-        " _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d upsample_nearest2d"
-        " upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa reflection_pad2d replication_pad2d".split(),
+        [
+            "max_pool2d_with_indices",
+            "max_pool3d_with_indices",
+            "avg_pool1d",
+            "avg_pool2d",
+            "avg_pool3d",
+            "_adaptive_avg_pool2d",
+            "_adaptive_avg_pool3d",
+            "adaptive_max_pool2d",
+            "adaptive_max_pool3d",
+            "upsample_nearest1d",
+            "upsample_nearest2d",
+            "upsample_bilinear2d",
+            "upsample_bicubic2d",
+            "_upsample_bilinear2d_aa",
+            "reflection_pad2d",
+            "replication_pad2d",
+        ],
         per_channel,
     ),
     "constant_pad_nd": pad,
@@ -390,10 +424,38 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("hardswish", "softplus", "elu", "native_dropout", "glu_jvp"), pointwise),
     **dict.fromkeys(("div", "_prelu_kernel"), follows_first),
     **dict.fromkeys(
-        "zeros_like ones_like empty_like full_like rand_like randn_like bernoulli uniform normal fill zero".split(), filled
+        [
+            "zeros_like",
+            "ones_like",
+            "empty_like",
+            "full_like",
+            "rand_like",
+            "randn_like",
+            "bernoulli",
+            "uniform",
+            "normal",
+            "fill",
+            "zero",
+        ],
+        filled,
     ),
     **dict.fromkeys(
-        "empty zeros ones full arange linspace rand randn new_empty new_zeros new_ones new_full scalar_tensor eye".split(),
+        [
+            "empty",
+            "zeros",
+            "ones",
+            "full",
+            "arange",
+            "linspace",
+            "rand",
+            "randn",
+            "new_empty",
+            "new_zeros",
+            "new_ones",
+            "new_full",
+            "scalar_tensor",
+            "eye",
+        ],
         new_tensor,
     ),
     "copy": barrier,

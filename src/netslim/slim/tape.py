@@ -2,9 +2,9 @@
 
 The model is run on the example input under a TorchDispatchMode, which sees every ATen operation below autograd, however
 the Python code spells it (module, functional, operator). Each operation becomes a Node; tensors become numbers (Ref).
-Nothing has to be traced symbolically, so whatever runs in eager mode can be recorded. What is lost: a Python integer that
-the code computed from a shape looks the same as one written in it, so the slim network is recorded again afterwards
-and compared (replay.py).
+Nothing has to be traced symbolically, so whatever runs in eager mode can be recorded. What is lost: a Python integer
+that the code computed from a shape looks the same as one written in it, so the slim network is recorded again
+afterwards and compared (replay.py).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         outs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         written = [args[i] for i, a in enumerate(func._schema.arguments) if a.is_write and i < len(args)]
-        node = Node(func, _functional_name(func), *refs, outs=[])
+        node = Node(func, _functional_name(func), refs[0], refs[1], [])
         self.tape.nodes.append(node)
         node.outs = [self.add(out) for out in outs]
         for tensor in written:
