@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -64,6 +66,9 @@ def main() -> None:
             sweep.report_all()
     except MENDABLE as error:
         _exit_with(error)
+    except SIGTERMException:  # a SystemExit without a code: the shell would take it for success
+        print("netslim: stopped by SIGTERM; the same command goes on from the last whole epoch", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -95,7 +100,7 @@ def _job(cfg: DictConfig, position: str) -> float:
 def _arguments(cfg: DictConfig) -> dict[str, Any]:
     """The keyword arguments of ``pipeline.run``: plain numbers, and factories made by Hydra."""
     optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler")
-    task = partial(SlimmingTask, scheduler=scheduler, label_smoothing=cfg.label_smoothing)
+    task = partial(SlimmingTask, scheduler=scheduler, label_smoothing=_number(cfg, "label_smoothing", float))
     return {
         "strength": _number(cfg, "lambda", float),
         "ratio": _number(cfg, "ratio", float),

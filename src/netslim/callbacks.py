@@ -104,7 +104,7 @@ class Slimming(Callback):
         example_input: one input batch; default the module's ``example_input_array``, else the first validation/test
             batch's first element.
         recalibration_batches: how many training batches re-estimate the statistics, default 100.
-        **selection: passed on to ``select_channels``: floor, coupling, ...
+        floor, coupling, round_to: as for ``select_channels``.
     """
 
     def __init__(
@@ -115,12 +115,17 @@ class Slimming(Callback):
         split: Literal["val", "test"] = "val",
         example_input: Tensor | None = None,
         recalibration_batches: int = 100,
-        **selection: Any,
+        floor: int = 1,
+        coupling: Literal["keep", "group"] = "keep",
+        round_to: int = 1,
     ) -> None:
         if not 0 <= ratio < 1:
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
+        if coupling not in ("keep", "group"):
+            raise ValueError(f"coupling is {coupling!r}; choose 'keep' or 'group'")
         self.ratio, self.network, self.split = ratio, network, split
-        self.example_input, self.recalibration_batches, self.selection = example_input, recalibration_batches, selection
+        self.example_input, self.recalibration_batches = example_input, recalibration_batches
+        self.selection = {"floor": floor, "coupling": coupling, "round_to": round_to}
         self.slimmed: LightningModule | None = None
         self.result: dict[str, Any] = {}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from netslim.data.order import epoch_seed
@@ -35,10 +36,14 @@ class History(Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self.rates = 0.0
+        self.rates = self._rate = 0.0
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        # At an epoch's end the scheduler has already set the next epoch's rate.
+        self._rate = optimizer.param_groups[0]["lr"]
+        self.rates += self._rate
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
         metrics = trainer.callback_metrics
         row = {column: float(metrics[name]) for name, column in COLUMNS.items() if name in metrics}
         wrong = [column for column, value in row.items() if not math.isfinite(value)]
@@ -47,9 +52,7 @@ class History(Callback):
                 f"epoch {trainer.current_epoch + 1}: {', '.join(wrong)} is not a finite number; training diverged, "
                 "lower optimizer.lr or lambda"
             )
-        steps = trainer.global_step - sum(int(r["steps"]) for r in self.rows)
-        self.rates += rate * steps
-        self.rows.append({"epoch": trainer.current_epoch + 1, "lr": rate, "steps": steps, **row})
+        self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._rate, **row})
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "rates": self.rates}
@@ -108,7 +111,9 @@ class Progress(Callback):
             self._bar.set_postfix_str(", ".join([epoch, *(f"{k} {v}" for k, v in shown.items())]))
         elif trainer.is_global_zero:
             seconds, self._since = time.monotonic() - self._since, time.monotonic()
-            log.info("%s | %s | %s | %.1f s", self.title, epoch, ", ".join(f"{k} {v}" for k, v in shown.items()), seconds)
+            log.info(
+                "%s | %s | %s | %.1f s", self.title, epoch, ", ".join(f"{k} {v}" for k, v in shown.items()), seconds
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()

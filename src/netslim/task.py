@@ -43,6 +43,8 @@ class SlimmingTask(LightningModule):
         super().__init__()
         if not strength >= 0:
             raise ValueError(f"λ is {strength}; it must be 0 (no penalty) or positive, such as 1e-4")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and under 1")
         self.network = network
         self.strength = strength
         self.label_smoothing = label_smoothing

@@ -50,6 +50,8 @@ class InMemoryData(LightningDataModule):
         flip: bool = False,
     ) -> None:
         super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}, eval_batch_size={eval_batch_size}: both must be at least 1")
         self.source, self.title = source, title
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
@@ -59,7 +61,13 @@ class InMemoryData(LightningDataModule):
 
     @cached_property
     def images(self) -> Images:
-        return self.source()
+        images = self.source()
+        if not len(self.mean) == len(self.std) == images.train.shape[1]:
+            raise ValueError(
+                f"{self.title} has {images.train.shape[1]} channels, but there are {len(self.mean)} means and "
+                f"{len(self.std)} standard deviations; give one of each per channel"
+            )
+        return images
 
     @property
     def num_classes(self) -> int:
