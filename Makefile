@@ -5,27 +5,34 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench lint install clean
+.PHONY: demo test bench lint install tools clean
+
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 install: $(VENV)/installed
+tools:   $(VENV)/tools
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/tools: $(VENV)/installed
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 demo: install
 	$(BIN)/netslim -m experiment=lab4_digits
 
-lint: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: tools
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
-test: install lint
-	$(BIN)/python -m pytest
+test: lint
+	$(BIN)/python -m pytest -n auto
 
-bench: install
+bench: tools
 	$(BIN)/python tests/benchmarks/slim_vs_rival.py --out outputs/benchmark/slim_vs_rival.md
 
 clean:

@@ -44,9 +44,7 @@ def test_every_data_set_is_described_for_its_channels(name):
 
 def test_the_digits_are_normalised():
     data = instantiate(composed("data=digits").data)
-    pixels = torch.cat(
-        [images for images, _ in map(lambda b: data.on_after_batch_transfer(b, 0), data.test_dataloader())]
-    )
+    pixels = torch.cat([images for images, _ in (data.on_after_batch_transfer(b, 0) for b in data.test_dataloader())])
     assert pixels.mean().abs() < 0.05
     assert (pixels.std() - 1).abs() < 0.05
 

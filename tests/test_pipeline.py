@@ -1,4 +1,4 @@
-"""A whole small sweep through the command's entry point. Oracles: accuracy counted by hand, stages counted, events read."""
+"""A whole small sweep through the command's entry point. Oracles: accuracy and stages counted by hand, events read."""
 
 import sys
 from pathlib import Path

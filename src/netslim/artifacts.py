@@ -50,7 +50,9 @@ def label(**parts: float | int) -> str:
     return "_".join(f"{key.rstrip('_')}={value:g}" for key, value in parts.items())
 
 
-def stage(sweep: Path, kind: str, settings: Mapping[str, Any], work: Callable[[Path], Record], **labels: float) -> Record:
+def stage(
+    sweep: Path, kind: str, settings: Mapping[str, Any], work: Callable[[Path], Record], **labels: float
+) -> Record:
     """Do ``work`` in the stage's folder unless it is finished; return its record either way.
 
     One process at a time works on a stage; others that need it wait at its lock and find it finished. ``work`` gets the

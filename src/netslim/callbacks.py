@@ -125,7 +125,7 @@ class Slimming(Callback):
             raise ValueError(f"coupling is {coupling!r}; choose 'keep' or 'group'")
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
-        self.selection = {"floor": floor, "coupling": coupling, "round_to": round_to}
+        self.floor, self.coupling, self.round_to = floor, coupling, round_to
         self.slimmed: LightningModule | None = None
         self.result: dict[str, Any] = {}
 
@@ -153,7 +153,9 @@ class Slimming(Callback):
         dense_metrics = self._measure(module, data, evaluator)
         example = self._example(module, data)
         with torch.no_grad():
-            keep = select_channels(dense, ratio=self.ratio, example_input=example, **self.selection)
+            keep = select_channels(
+                dense, self.ratio, example, floor=self.floor, coupling=self.coupling, round_to=self.round_to
+            )
             small = slim(dense, keep, example_input=example)
         small_module = self._replace(module, small)
         before, after = count(dense, example_input=example), count(small, example_input=example)

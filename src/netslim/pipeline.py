@@ -1,23 +1,21 @@
 """The pipeline of the paper's figure 2: train with sparsity, slim, fine-tune, record.
 
     train(λ, seed) ──► slim(ratio) ──► fine-tune(λ = 0) ──► record of the job
-    train-160 epochs    threshold,       same recipe,
-    L1 on γ             emit, measure    slim network
+    L1 on γ beside      threshold,       same recipe,
+    the loss            emit, measure    slim network
 
-Each arrow is a stage with a folder under ``outputs/``: written once, skipped when finished, shared by all jobs that need
-it (three λ and two ratios train three times), resumed at the last whole epoch when it was killed.
+Each arrow is a stage with a folder under ``outputs/``: written once, skipped when finished, shared by all jobs that
+need it (three λ and two ratios train three times), resumed at the last whole epoch when it was killed.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -26,7 +24,6 @@ from torch import nn
 from netslim import artifacts, sparsity
 from netslim.artifacts import Record
 from netslim.callbacks import GammaHistogram, Slimming
-from netslim.cost import count
 from netslim.environment import describe_run
 from netslim.progress import EpochSeed, History, Progress
 from netslim.slim import load, save
@@ -71,46 +68,42 @@ def run(
         command: repeats just this job; it is recorded.
     """
     callback = slimming(ratio=ratio, network="network", split="test")  # a bad ratio is refused before the training
-    at = {"lambda_": strength, "seed": seed}
+    build: dict[str, Any] = {"network": network, "data": data, "trainer": trainer, "command": command}
     pruned = {"lambda_": strength, "ratio": ratio, "seed": seed}
 
     trained = artifacts.stage(
         sweep,
         "train",
         {**settings["train"], "lambda": strength, "seed": seed, "epochs": epochs},
-        lambda folder: train(
-            folder, network=network, data=data, task=task, trainer=trainer, strength=strength, seed=seed, epochs=epochs,
-            command=command,
-        ),
-        **at,
+        lambda folder: train(folder, **build, task=task, strength=strength, seed=seed, epochs=epochs),
+        lambda_=strength,
+        seed=seed,
     )
     slimmed = artifacts.stage(
         sweep,
         "slim",
         {**settings["slim"], "train": trained["name"], "ratio": ratio},
-        lambda folder: slim(
-            folder, sweep / trained["name"], network=network, data=data, task=task, trainer=trainer,
-            callback=callback, command=command,
-        ),
+        lambda folder: slim(folder, sweep / trained["name"], **build, task=task, callback=callback),
         **pruned,
     )
-    finetuned = finetune_epochs and artifacts.stage(
+    if finetune_epochs == 0:
+        return record(sweep, trained, slimmed, None, command=command)
+    finetuned = artifacts.stage(
         sweep,
         "finetune",
         {**settings["finetune"], "slim": slimmed["name"], "epochs": finetune_epochs, "seed": seed},
         lambda folder: finetune(
-            folder, sweep / slimmed["name"], network=network, data=data, task=finetune_task, trainer=trainer, seed=seed,
-            epochs=finetune_epochs, command=command,
+            folder, sweep / slimmed["name"], **build, task=finetune_task, seed=seed, epochs=finetune_epochs
         ),
         **pruned,
     )
-    return record(sweep, trained, slimmed, finetuned or None, command=command)
+    return record(sweep, trained, slimmed, finetuned, command=command)
 
 
 def train(
-    folder: Path, *, network: Build, data: Build, task: Build, trainer: Build, strength: float, seed: int, epochs: int,
-    command: str,
-) -> Record:
+    folder: Path, *, network: Build, data: Build, trainer: Build, command: str,
+    task: Build, strength: float, seed: int, epochs: int,
+) -> Record:  # fmt: skip
     """Sparsity training (section 3): the dense network, λ·Σ|γ| beside the loss, accuracy after the last epoch."""
     lightning.seed_everything(seed, verbose=False)
     images = data(seed=seed)
@@ -122,15 +115,16 @@ def train(
     artifacts.write_json(
         folder / "scales.json", {name: bn.weight.tolist() for name, bn in sparsity.bn_layers(dense).items()}
     )
-    momentum = module.optimizers().param_groups[0].get("momentum", 0.0)  # type: ignore[union-attr]
+    momentum = module.optimizers().param_groups[0].get("momentum", 0.0)
     budget = sparsity.shrinkage_budget(strength, [history.rates], momentum)
     title = getattr(images, "title", type(images).__name__)
     return {"network": type(dense).__name__, "data": title, "budget": budget, **told}
 
 
 def slim(
-    folder: Path, trained: Path, *, network: Build, data: Build, task: Build, trainer: Build, callback: Slimming, command: str
-) -> Record:
+    folder: Path, trained: Path, *, network: Build, data: Build, trainer: Build, command: str,
+    task: Build, callback: Slimming,
+) -> Record:  # fmt: skip
     """Threshold over all |γ|, channels removed, accuracy before, after, and with BatchNorm statistics re-estimated."""
     told = describe_run(command)
     images = data()
@@ -138,20 +132,22 @@ def slim(
     dense.load_state_dict(artifacts.read_tensors(trained / "weights.pt"))
     quiet = trainer(logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False)
     small = callback.run(task(dense, strength=0.0), images, quiet)
-    save(small.network, folder / "slim.pt")
+    save(small.get_submodule("network"), folder / "slim.pt")
     result = {key: _with_test_counts(value) for key, value in callback.result.items()}
     log.info(
         "%s | removed %d of %d channels | test accuracy %.1f %% dense, %.1f %% pruned, %.1f %% recalibrated",
-        folder.name, result["removed"], result["prunable"],
+        folder.name,
+        result["removed"],
+        result["prunable"],
         *(100 * _accuracy(result[key]["test"]) for key in ("dense", "slim", "recalibrated")),
     )
     return {"train": trained.name, **result, "run": told()}
 
 
 def finetune(
-    folder: Path, slimmed: Path, *, network: Build, data: Build, task: Build, trainer: Build, seed: int, epochs: int,
-    command: str,
-) -> Record:
+    folder: Path, slimmed: Path, *, network: Build, data: Build, trainer: Build, command: str,
+    task: Build, seed: int, epochs: int,
+) -> Record:  # fmt: skip
     """Fine-tuning (section 3): the slim network, the same recipe, no penalty."""
     lightning.seed_everything(seed, verbose=False)
     images = data(seed=seed)
@@ -163,8 +159,9 @@ def finetune(
 
 
 def fit(
-    folder: Path, module: SlimmingTask, data: LightningDataModule, *, trainer: Build, seed: int, epochs: int, command: str
-) -> tuple[History, Record]:
+    folder: Path, module: SlimmingTask, data: LightningDataModule, *, trainer: Build, command: str,
+    seed: int, epochs: int,
+) -> tuple[History, Record]:  # fmt: skip
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once."""
     told = describe_run(command)
     history, checkpoint = History(), folder / "last.ckpt"
@@ -186,7 +183,9 @@ def fit(
     runner.fit(module, data, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
     runner.test(module, data, verbose=False)
     test = _with_test_counts({"metrics": runner.callback_metrics})["test"]
-    log.info("%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * _accuracy(test))
+    log.info(
+        "%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * _accuracy(test)
+    )
     return history, {"epochs": history.rows, "test": test, "run": told()}
 
 
@@ -222,8 +221,8 @@ def _check_channels(network: nn.Module, images: Any) -> None:
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None and first.in_channels != images.in_channels:
         raise ValueError(
-            f"{type(network).__name__} expects {first.in_channels}-channel images, {images.title} has {images.in_channels}; "
-            f"set net.in_channels={images.in_channels} or choose another network"
+            f"{type(network).__name__} expects {first.in_channels}-channel images, "
+            f"{images.title} has {images.in_channels}; set net.in_channels={images.in_channels} or choose another network"
         )
 
 
@@ -232,7 +231,11 @@ def _with_test_counts(value: Any) -> Any:
     if not isinstance(value, dict) or "metrics" not in value:
         return value
     metrics = {key: float(metric) for key, metric in value["metrics"].items()}
-    test = {"correct": round(metrics["test/correct"]), "total": round(metrics["test/total"]), "loss": metrics["loss/test"]}
+    test = {
+        "correct": round(metrics["test/correct"]),
+        "total": round(metrics["test/total"]),
+        "loss": metrics["loss/test"],
+    }
     return {**{key: v for key, v in value.items() if key != "metrics"}, "test": test}
 
 

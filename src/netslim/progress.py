@@ -1,4 +1,4 @@
-"""What a stage leaves behind per epoch (History), what a person sees meanwhile (Progress), and the seed of each epoch."""
+"""What a stage leaves per epoch (History), what a person sees meanwhile (Progress), and the seed of each epoch."""
 
 from __future__ import annotations
 

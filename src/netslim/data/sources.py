@@ -103,7 +103,7 @@ def fashion_mnist(root: str, *, download: bool = True) -> Images:
     return _mnist(datasets.FashionMNIST, root, download)
 
 
-def _cifar(kind: type[datasets.CIFAR10], root: str, download: bool) -> Images:
+def _cifar(kind: Callable[..., Any], root: str, download: bool) -> Images:
     train, test = (
         _fetch(partial(kind, root, train=split, download=download), kind.__name__, root) for split in (True, False)
     )
@@ -116,7 +116,7 @@ def _cifar(kind: type[datasets.CIFAR10], root: str, download: bool) -> Images:
     )
 
 
-def _mnist(kind: type[datasets.MNIST], root: str, download: bool) -> Images:
+def _mnist(kind: Callable[..., Any], root: str, download: bool) -> Images:
     train, test = (
         _fetch(partial(kind, root, train=split, download=download), kind.__name__, root) for split in (True, False)
     )
