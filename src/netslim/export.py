@@ -92,10 +92,10 @@ def _batch(example_input: Any, size: int) -> Any:
 
 def _deviation(session: Any, model: nn.Module, x: Any, tolerance: float) -> float:
     names = [given.name for given in session.get_inputs()]
-    feed = x if isinstance(x, dict) else dict(zip(names, tensors_in(x), strict=True))
+    feed = dict(zip(names, tensors_in(x), strict=True))
     with torch.no_grad():
         expected = tensors_in(call(model, x))
-    got = session.run(None, {name: feed[name].numpy() for name in names})
+    got = session.run(None, {name: tensor.numpy() for name, tensor in feed.items()})
     deviation = 0.0
     for ours, theirs in zip(expected, got, strict=True):
         largest = float((ours - torch.from_numpy(theirs)).abs().max())
