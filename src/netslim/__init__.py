@@ -13,13 +13,14 @@ With one's own LightningModule:
 from netslim.callbacks import GammaHistogram, Slimming, Sparsity
 from netslim.cost import Cost, count
 from netslim.recalibration import recalibrate
-from netslim.slim import load, mask, save, select_channels, slim
+from netslim.slim import Selection, load, mask, save, select_channels, slim
 from netslim.sparsity import bn_layers
 from netslim.task import SlimmingTask
 
 __all__ = [
     "Cost",
     "GammaHistogram",
+    "Selection",
     "Slimming",
     "SlimmingTask",
     "Sparsity",
