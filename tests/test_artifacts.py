@@ -42,7 +42,7 @@ def test_a_foreign_record_is_refused(tmp_path):
     record = artifacts.stage(tmp_path, "train", {}, lambda f: {}, seed=0)
     path = tmp_path / record["name"] / "record.json"
     path.write_text(json.dumps({**record, "name": "train_other"}))
-    with pytest.raises(RuntimeError, match="train_other"):
+    with pytest.raises(ValueError, match="train_other"):
         artifacts.stage(tmp_path, "train", {}, lambda f: {}, seed=0)
 
 
@@ -101,7 +101,7 @@ def test_jobs_come_joined_and_in_order(tmp_path):
             for kind in ("train", "slim")
         }
         artifacts.write_json(tmp_path / stages["train"] / "scales.json", {"bn": [0.5]})
-        folder = artifacts.job_folder(tmp_path, lambda_=strength, ratio=ratio, seed=0)
+        folder = artifacts.job_folder(tmp_path, stages, lambda_=strength, ratio=ratio, seed=0)
         job = {"lambda": strength, "ratio": ratio, "seed": 0, **stages, "finetune": None, "command": "netslim"}
         artifacts.write_json(folder / "record.json", job)
     jobs = artifacts.load_jobs(tmp_path)
@@ -109,6 +109,11 @@ def test_jobs_come_joined_and_in_order(tmp_path):
     assert jobs[0]["train"]["scales"] == {"bn": [0.5]}
     assert jobs[0]["slim"]["test"] == {"correct": 1, "total": 2}
     assert jobs[0]["finetune"] is None
+
+
+def test_labels_are_short_and_never_the_same_for_different_numbers():
+    assert artifacts.label(lambda_=1e-5, seed=1234567) == "lambda=1e-05_seed=1234567"
+    assert artifacts.label(lambda_=0.12345678) != artifacts.label(lambda_=0.12345679)
 
 
 def test_no_sweep_and_a_job_without_its_stage_are_errors(tmp_path):

@@ -111,15 +111,15 @@ def test_a_failed_job_is_named_and_the_others_finish(tmp_path, capfd):
     assert exit_.value.code == 2
     assert "highest reachable ratio" in captured.err.splitlines()[-1]
     assert "to repeat just this one: netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99" in captured.out
-    assert [job["ratio"] for job in artifacts.load_jobs(tmp_path / "default")] == [0.5]
-    assert "ratio=0.99" in (tmp_path / "default" / "report" / "report.md").read_text()
+    assert [job["ratio"] for job in artifacts.load_jobs(tmp_path / "vgg_digits_digits")] == [0.5]
+    assert "ratio=0.99" in (tmp_path / "vgg_digits_digits" / "report" / "report.md").read_text()
 
 
 def test_a_seed_is_an_axis_and_the_report_gives_mean_and_deviation(tmp_path):
     run("-m", "net=vgg_digits", "epochs=1", "finetune.epochs=0", "seed=0,1", f"outputs={tmp_path}", "lambda=0")
-    first, second = artifacts.load_jobs(tmp_path / "default")
+    first, second = artifacts.load_jobs(tmp_path / "vgg_digits_digits")
     assert first["train"]["scales"] != second["train"]["scales"]
-    report = (tmp_path / "default" / "report" / "report.md").read_text()
+    report = (tmp_path / "vgg_digits_digits" / "report" / "report.md").read_text()
     assert "±" in report
 
 

@@ -59,16 +59,20 @@ def main() -> None:
     """Entry point of the command ``netslim``."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra shortens errors itself, and exits with 1
     warnings.filterwarnings("error", "Callback .* raised")  # else Hydra goes on
+    failure: BaseException | None = None
     try:
-        try:
-            app()
-        finally:
-            sweep.report_all()
+        app()
     except MENDABLE as error:
-        _exit_with(error)
+        failure = error
     except SIGTERMException:  # a SystemExit without a code: the shell would take it for success
         print("netslim: stopped by SIGTERM; the same command goes on from the last whole epoch", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
+    try:
+        sweep.report_all()
+    except MENDABLE as error:
+        failure = failure or error
+    if failure is not None:
+        _exit_with(failure)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -170,7 +174,8 @@ def _command() -> str:
 
 def _position(cfg: DictConfig) -> str:
     asked = artifacts.load_sweep(Path(cfg.outputs) / cfg.name) or {"jobs": []}
-    return f"{HydraConfig.get().job.num + 1} of {len(asked['jobs'])}"
+    number = HydraConfig.get().job.num + 1
+    return f"{number} of {len(asked['jobs'])}" if asked["jobs"] else f"{number}"
 
 
 def _quiet() -> None:

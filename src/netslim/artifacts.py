@@ -5,7 +5,7 @@
         train_lambda=0.0001_seed=0_<digest>/        a stage: record.json, weights.pt, scales.json, TensorBoard events
         slim_lambda=0.0001_ratio=0.5_..._<digest>/  a stage: record.json, slim.pt
         finetune_..._<digest>/                      a stage: record.json, slim.pt, TensorBoard events
-        job_lambda=0.0001_ratio=0.5_seed=0/         which stages a job consists of, its TensorBoard hparams
+        job_lambda=0.0001_ratio=0.5_seed=0_<digest>/  which stages a job consists of, its TensorBoard hparams
         report/                                     index.html, report.md, results.csv, figures/
 
 A stage is named by what a reader wants to know and by a digest of everything that determines its result; a changed
@@ -47,7 +47,9 @@ def label(**parts: float | int) -> str:
     >>> label(lambda_=1e-4, ratio=0.5, seed=0)
     'lambda=0.0001_ratio=0.5_seed=0'
     """
-    return "_".join(f"{key.rstrip('_')}={value:g}" for key, value in parts.items())
+    short = {key.rstrip("_"): f"{value:g}" for key, value in parts.items()}
+    exact = {key.rstrip("_"): repr(value) for key, value in parts.items()}
+    return "_".join(f"{key}={text if float(text) == float(exact[key]) else exact[key]}" for key, text in short.items())
 
 
 def stage(
@@ -59,7 +61,7 @@ def stage(
     folder, may find there what an interrupted attempt left, and returns the record (JSON-able).
 
     Raises:
-        RuntimeError: a record belongs to other settings than its folder's name says (the folder was copied or edited).
+        ValueError: a record belongs to other settings than its folder's name says (the folder was copied or edited).
     """
     folder = sweep / f"{kind}_{label(**labels)}_{digest(settings)}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ def stage(
             write_json(folder / "record.json", done)
             (folder / "last.ckpt").unlink(missing_ok=True)
     if done["name"] != folder.name:
-        raise RuntimeError(f"{folder}/record.json is the record of {done['name']}; remove the folder and start again")
+        raise ValueError(f"{folder}/record.json is the record of {done['name']}; remove the folder and start again")
     return done
 
 
@@ -155,8 +157,9 @@ def load_sweep(sweep: Path) -> Record | None:
     return read_json(path) if path.exists() else None
 
 
-def job_folder(sweep: Path, **labels: float) -> Path:
-    return sweep / f"job_{label(**labels)}"
+def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -> Path:
+    """Where the record of a job is; other stages (another network, other settings) are another job."""
+    return sweep / f"job_{label(**labels)}_{digest(stages)}"
 
 
 def load_jobs(sweep: Path) -> list[Record]:

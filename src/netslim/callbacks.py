@@ -121,6 +121,8 @@ class Slimming(Callback):
     ) -> None:
         if not 0 <= ratio < 1:
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
+        if recalibration_batches < 1:
+            raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1")
         if coupling not in ("keep", "group"):
             raise ValueError(f"coupling is {coupling!r}; choose 'keep' or 'group'")
         self.ratio, self.network, self.split = ratio, network, split
@@ -128,6 +130,12 @@ class Slimming(Callback):
         self.floor, self.coupling, self.round_to = floor, coupling, round_to
         self.slimmed: LightningModule | None = None
         self.result: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.split == "val" and not trainer.enable_validation:
+            raise ValueError(
+                "Slimming measures with the validation loop, and there is none; add one, or set split='test'"
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = getattr(trainer, "datamodule", None)

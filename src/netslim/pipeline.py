@@ -178,6 +178,11 @@ def fit(
             ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
         ],
     )
+    if runner.world_size > 1:  # the other processes would wait for the stage's lock
+        raise ValueError(
+            f"{runner.world_size} devices for one job; give each job one (trainer.devices=1, "
+            "trainer.num_nodes=1) and run jobs side by side"
+        )
     if resumed:
         log.info("%s | going on from %s", folder.name, checkpoint.name)
     runner.fit(module, data, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
@@ -192,16 +197,16 @@ def fit(
 def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | None, *, command: str) -> Record:
     """Write which stages the job consists of, and its final numbers as TensorBoard hyper-parameters."""
     labels = {"lambda_": slimmed["lambda"], "ratio": slimmed["ratio"], "seed": slimmed["seed"]}
-    folder = artifacts.job_folder(sweep, **labels)
-    job = {
-        **{key.rstrip("_"): value for key, value in labels.items()},
+    stages = {
         "train": trained["name"],
         "slim": slimmed["name"],
         "finetune": finetuned["name"] if finetuned else None,
-        "command": command,
     }
-    if artifacts.finished(folder) == job:
-        return job
+    folder = artifacts.job_folder(sweep, stages, **labels)
+    known = artifacts.finished(folder)
+    if known is not None:
+        return known
+    job = {**{key.rstrip("_"): value for key, value in labels.items()}, **stages, "command": command}
     final = {
         "final/dense accuracy": _accuracy(trained["test"]),
         "final/pruned accuracy": _accuracy(slimmed["slim"]["test"]),
@@ -222,7 +227,8 @@ def _check_channels(network: nn.Module, images: Any) -> None:
     if first is not None and first.in_channels != images.in_channels:
         raise ValueError(
             f"{type(network).__name__} expects {first.in_channels}-channel images, "
-            f"{images.title} has {images.in_channels}; set net.in_channels={images.in_channels} or choose another network"
+            f"{images.title} has {images.in_channels}; "
+            f"set net.in_channels={images.in_channels} or choose another network"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -51,6 +52,8 @@ def report_all() -> None:
 
 def grid(config: DictConfig) -> list[list[str]]:
     """The overrides of every job of a grid sweep, in the order in which they run."""
+    if "BasicSweeper" not in config.hydra.sweeper._target_:
+        return []  # a sweeper that decides as it goes
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     overrides = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
@@ -58,6 +61,7 @@ def grid(config: DictConfig) -> list[list[str]]:
 
 
 def _folder(config: DictConfig) -> Path:
+    HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra itself sets it only when a job starts
     return Path(config.outputs) / config.name
 
 

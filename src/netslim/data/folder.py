@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -119,7 +120,7 @@ class FolderData(LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _workers(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+        return {"num_workers": min(self.num_workers, os.cpu_count() or 1), "pin_memory": torch.cuda.is_available()}
 
 
 class _EpochOrder(DistributedSampler):
