@@ -79,6 +79,27 @@ def test_the_budget_is_the_schedules(lab):
         assert job["train"]["budget"] == pytest.approx(job["lambda"] * steps * 0.111 / (1 - 0.9))
 
 
+def test_fine_tuning_is_the_recipe_anew_on_the_slim_weights_without_penalty(lab):
+    """Oracle: a plain loop over the same batches: fresh SGD, the training's rate, its drops, no λ."""
+    job = artifacts.load_jobs(lab)[-2]
+    assert (job["lambda"], job["ratio"]) == (1e-2, 0.5)
+    network = netslim.load(lab / job["slim"]["name"] / "slim.pt", VGG(LAYERS, in_channels=1)).train()
+    data = InMemoryData(digits, title="", mean=[0.305], std=[0.375], val_size=0.1, crop_padding=1, seed=0)
+    loader = data.train_dataloader()
+    sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    for epoch, rate in enumerate((0.1, 0.001)):  # both drops of two epochs fall after the first
+        loader.sampler.set_epoch(epoch)
+        sgd.param_groups[0]["lr"] = rate
+        for batch in loader:
+            images, labels = data.on_after_batch_transfer(batch, 0)
+            sgd.zero_grad()
+            torch.nn.functional.cross_entropy(network(images), labels).backward()
+            sgd.step()
+    found = netslim.load(lab / job["finetune"]["name"] / "slim.pt", VGG(LAYERS, in_channels=1)).state_dict()
+    for name, expected in network.state_dict().items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
     for job in artifacts.load_jobs(lab):
         for stage, epochs in (("train", 3), ("finetune", 2)):
