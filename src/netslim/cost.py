@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from netslim.slim.computing import convolution, linear
 from netslim.slim.macs import node_macs
-from netslim.slim.rules import RULES, convolution, linear
+from netslim.slim.rules import RULES
 from netslim.slim.tape import record
 
 FREE = {

@@ -4,7 +4,7 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
 
     tape.py      run the model once and write down its ATen operations
     ids.py       a number for every channel, and who must exist together
-    rules.py     what each operation does to channels: one table
+    rules.py     what each operation does to channels: one table (computing.py, moving.py)
     graph.py     the rules run over the tape: dependencies, free of PyTorch
     coupling.py  which BN channels can leave, and with whom     (-> ../threshold.py picks them)
     demand.py    what must stay once they have left: a backward sweep

@@ -1,365 +1,43 @@
-"""The rules: what each ATen operation does to channels. One table, RULES, at the end.
+"""The rules: what each ATen operation does to channels. One table.
 
 A rule reads the ids of its node's inputs and returns those of its outputs (graph.py says what it may call). There are
 few kinds, because the question is only which input channels an output channel depends on:
 
-    convolution, addmm...  all output channels on all input channels (of the group): new ids, Mix
+    convolution, linear    all output channels on all input channels (of the group): new ids, Mix
     batch_norm             channel on channel, and zero where γ and β were removed: new ids, Each
-    pointwise              position on position; the inputs' channels must match: new ids, tied, Each; zero where f(0)
-    = 0 per_channel            pooling, interpolation, mean over space: the same for one tensor
+    pointwise              position on position; the inputs' channels must match: new ids, tied, Each
+    per_channel            pooling, interpolation, mean over space: the same for one tensor
     move                   view, cat, transpose, chunk...: run the operation itself on the ids
     barrier                everything else: all inputs are demanded in full, nothing is known of the output
 
-So an operation without a rule can only cost compression, never correctness.
+So an operation without a rule can only cost compression, never correctness. The rules that compute are in computing.py,
+those that only move data in moving.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
-from netslim.slim.ids import Weight, shrink, spread
-from netslim.slim.tape import ALIASED, Node, Ref, is_own_selection
+from netslim.slim.computing import (
+    Rule,
+    barrier,
+    batch_norm,
+    convolution,
+    filled,
+    follows_first,
+    linear,
+    new_tensor,
+    pad,
+    per_channel,
+    pointwise,
+    reduction,
+    softmax,
+    untouched,
+)
+from netslim.slim.moving import concatenate, index_select, move, transpose
+from netslim.slim.tape import ALIASED, Node
 
-if TYPE_CHECKING:
-    from netslim.slim.graph import Graph
-
-Syms = list["Tensor | Any | None"]
-Rule = Callable[["Graph", Node], Syms]
-
-
-def barrier(g: Graph, node: Node) -> Syms:
-    for ref in node.reads:
-        sym = g.known(ref)
-        if sym is not None:
-            g.demand(node.name, sym)
-    return []
-
-
-def convolution(g: Graph, node: Node) -> Syms:
-    x, weight, bias = node.args[:3]
-    transposed, groups = node.args[6], node.args[8]
-    name = weight_name(g, weight)
-    if not name or not (bias is None or weight_name(g, bias)):
-        return barrier(g, node)
-    line, out_shape = g.line(x.index, 1), g.tape.shape[node.outs[0]]
-    columns, rows = len(line) // groups, out_shape[1] // groups
-    ins = line.reshape(groups, columns)
-    if groups > 1 and columns == 1:  # depthwise: tied, channel by channel
-        out = g.each([line.repeat_interleave(rows)], "never" if bias else "all")
-        g.groups[name] = ins
-        if transposed:
-            g.axis(name, 0, line)
-        else:
-            g.axis(name, 0, out)
-    else:
-        out = g.mix(ins, rows, bias is not None)
-        if groups > 1:
-            g.groups[name] = ins
-        out_ids = out.reshape(groups, rows) if groups > 1 else out
-        in_ids = ins if groups > 1 else line
-        g.axis(name, 0, line if transposed else out)
-        g.axis(name, 1, out_ids if transposed else in_ids)
-    if bias is not None:
-        g.axis(weight_name(g, bias), 0, out)
-    return [spread(out, out_shape, 1)]
-
-
-def batch_norm(g: Graph, node: Node) -> Syms:
-    x, *state = node.args[:5]
-    names = [weight_name(g, s) for s in state if s is not None]
-    if not all(names):
-        return barrier(g, node)
-    line = g.line(x.index, 1)
-    norm = g.norms.get(names[0], "") if state[0] is not None and state[1] is not None else ""
-    if norm:
-        origin = g.selected.get(x.index)
-        g.sources[norm] = line if origin is None else g.line(origin, 1)
-        out = g.each([line], "never", norm=norm)
-    else:
-        out = g.each([line], "never")
-    for name in names:
-        g.axis(name, 0, out)
-    return [spread(out, g.tape.shape[node.outs[0]], 1)]
-
-
-def linear(g: Graph, node: Node) -> Syms:
-    """addmm(bias, x, weightᵀ), mm(x, weightᵀ), linear(x, weight, bias)."""
-    if node.name == "addmm":
-        bias, x, weight = node.args[:3]
-    else:
-        x, weight, bias = (*node.args, None)[:3]
-    name = weight_name(g, weight, transposed=node.name != "linear")
-    if not name or not (bias is None or (weight_name(g, bias) and len(g.tape.shape[bias.index]) == 1)):
-        return barrier(g, node)
-    out_shape = g.tape.shape[node.outs[0]]
-    line = g.line(x.index, -1)
-    out = g.mix(line[None], out_shape[-1], bias is not None)
-    g.axis(name, 0, out)
-    g.axis(name, 1, line)
-    if bias is not None:
-        g.axis(weight_name(g, bias), 0, out)
-    return [spread(out, out_shape, -1)]
-
-
-def weight_name(g: Graph, ref: Any, transposed: bool = False) -> str:
-    """The name of an untouched parameter or buffer, or ""."""
-    sym = g.sym.get(ref.index) if isinstance(ref, Ref) else None
-    return sym.name if isinstance(sym, Weight) and sym.transposed == transposed else ""
-
-
-def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
-    shape = g.tape.shape[node.outs[0]]
-    refs = node.reads
-    syms = {ref: g.sym.get(ref) for ref in refs}
-    small = {ref: aligned(s, len(shape)) for ref, s in syms.items() if isinstance(s, Tensor)}
-    if not small:
-        for ref in refs:  # a function of parameters alone
-            sym = g.known(ref)
-            if sym is not None:
-                small[ref] = aligned(sym, len(shape))
-    varying = {d for s in small.values() for d in range(len(shape)) if s.size(d) > 1}
-    blind = False
-    for ref in refs:
-        if ref in small:
-            continue
-        size = g.tape.shape[ref]
-        dims = [d for d in varying if (d - len(shape)) >= -len(size) and size[d - len(shape)] > 1]
-        if not isinstance(syms[ref], Tensor) and syms[ref] is not None and len(dims) == 1:
-            small[ref] = aligned(g.adopt(ref, dims[0] - len(shape) + len(size)), len(shape))
-            continue
-        blind = True
-        g.known(ref)  # a parameter: marks it as used whole
-        if dims:
-            for s in small.values():
-                g.pins.append((node.name, s.flatten()))
-    if not small:
-        return []
-    if not zero:
-        zero = "any" if node.name == "mul" else "all" if zero_at_zero(g, node) else "never"
-    if blind and (zero == "all" or (zero == "first" and refs[0] not in small)):
-        zero = "never"
-    lines, tied = [], []
-    vshape = [shape[d] if d in varying else 1 for d in range(len(shape))]
-    for ref in refs:
-        if ref in small:
-            own = {d for d in range(len(shape)) if small[ref].size(d) > 1}
-            if own and own != varying:
-                return barrier(g, node)
-            lines.append(small[ref].expand(vshape).flatten())
-            tied.append(own == varying)
-    out = g.each(lines, zero, tied)
-    return [out.reshape(vshape).expand(shape)]
-
-
-def aligned(sym: Tensor, dims: int) -> Tensor:
-    """Ids without repetition, with leading dimensions of length 1 as in broadcasting."""
-    sym = shrink(sym)
-    return sym.reshape((1,) * (dims - sym.dim()) + tuple(sym.shape))
-
-
-def zero_at_zero(g: Graph, node: Node) -> bool:
-    """Is the result 0 where all tensors are 0? Simply tried out."""
-    args, kwargs = tree_map_only(Ref, lambda r: torch.zeros((), dtype=g.tape.dtype[r.index]), (node.args, node.kwargs))
-    try:
-        result = node.op(*args, **kwargs)
-    except (RuntimeError, TypeError, ValueError):
-        return False
-    return isinstance(result, Tensor) and not result.is_complex() and float(result) == 0
-
-
-def follows_first(g: Graph, node: Node) -> Syms:
-    """x / y, prelu(x, slope): zero where x is."""
-    return pointwise(g, node, zero="first")
-
-
-def filled(g: Graph, node: Node) -> Syms:
-    """zeros_like, bernoulli_...: the shape of x, but not its values."""
-    return pointwise(g, node, zero="never")
-
-
-def untouched(g: Graph, node: Node) -> Syms:
-    """detach, contiguous, dropout in eval mode...: the first input itself."""
-    return [g.sym.get(node.args[0].index)]
-
-
-def new_tensor(g: Graph, node: Node) -> Syms:
-    """zeros, arange, x.new_ones(size): depends on no channel."""
-    return []
-
-
-def per_channel(g: Graph, node: Node) -> Syms:
-    """Pooling, interpolation, padding: channel on channel, if they touch no dimension along which ids vary."""
-    x = node.args[0].index
-    sym, shape = g.known(x), g.tape.shape[node.outs[0]]
-    if sym is None:
-        return []
-    small = shrink(sym)
-    if small.dim() != len(shape) or any(n > 1 and n != m for n, m in zip(small.shape, shape, strict=True)):
-        return barrier(g, node)
-    return [renewed(g, small).expand(shape)]
-
-
-def renewed(g: Graph, small: Tensor) -> Tensor:
-    """New ids, tied one by one to these and zero where these are: other values in the same channels."""
-    return g.each([small.flatten()], "all").reshape(small.shape)
-
-
-def reduction(g: Graph, node: Node) -> Syms:
-    """mean, sum, amax over dimensions along which ids do not vary."""
-    x = node.args[0].index
-    sym, shape = g.known(x), g.tape.shape[node.outs[0]]
-    if sym is None:
-        return []
-    dims = node.args[1] if len(node.args) > 1 and node.args[1] else range(sym.dim())
-    dims = [d % sym.dim() for d in ([dims] if isinstance(dims, int) else dims)]
-    small = shrink(sym)
-    summed = [d for d in dims if small.size(d) > 1]
-    if len(summed) > 1:
-        return barrier(g, node)
-    if summed:  # a sum over stacked branches: position on position
-        parts = [part.unsqueeze(summed[0]) for part in small.unbind(summed[0])]
-        small = g.each([part.flatten() for part in parts], "all").reshape(parts[0].shape)
-    else:
-        small = renewed(g, small)
-    if len(shape) < sym.dim():
-        small = small.reshape([n for d, n in enumerate(small.shape) if d not in dims])
-    return [small.expand(shape)]
-
-
-def softmax(g: Graph, node: Node) -> Syms:
-    """Each output depends on all inputs along `dim`."""
-    sym, dim = g.known(node.args[0].index), node.args[1]
-    if sym is None:
-        return []
-    small = shrink(sym)
-    if small.size(dim) == 1:
-        return pointwise(g, node, zero="never")
-    others = [part.unsqueeze(dim).expand(small.shape).flatten() for part in small.unbind(dim)]
-    out = g.each([small.flatten(), *others], "never", [True] + [False] * len(others))
-    g.balance(small.movedim(dim, 0).reshape(small.size(dim), -1))
-    return [out.reshape(small.shape).expand(sym.shape)]
-
-
-def pad(g: Graph, node: Node) -> Syms:
-    """constant_pad_nd(x, widths, value): the new channels, if any, are constants."""
-    x, widths, value = (*node.args, 0)[:3]
-    sym, shape = g.known(x.index), g.tape.shape[node.outs[0]]
-    if sym is None:
-        return []
-    small = shrink(sym)
-    own = g.tape.shape[x.index]
-    grown = [d for d in range(small.dim()) if small.size(d) == own[d] != shape[d]]
-    if not grown:
-        return per_channel(g, node) if value == 0 else pointwise_pad(g, small, shape)
-    if len(grown) > 1 or value != 0:
-        return barrier(g, node)
-    axis = small.dim() - 1 - grown[0]
-    before, after = widths[2 * axis], widths[2 * axis + 1]
-    if before < 0 or after < 0 or sum(n > 1 for n in small.shape) > 1:
-        return barrier(g, node)
-    out = node.outs[0]
-    line = torch.cat([g.constant_zeros(out, 0, before), small.flatten(), g.constant_zeros(out, 1, after)])
-    return [spread(line, shape, grown[0])]
-
-
-def pointwise_pad(g: Graph, small: Tensor, shape: torch.Size) -> Syms:
-    out = g.each([small.flatten()], "never")
-    return [out.reshape(small.shape).expand(shape)]
-
-
-def transpose(g: Graph, node: Node) -> Syms:
-    """t() of a weight matrix is what the matrix product wants; of anything else it moves data."""
-    name = weight_name(g, node.args[0])
-    if name and len(g.tape.shape[node.args[0].index]) == 2:
-        return [Weight(name, transposed=True)]
-    return move(g, node)
-
-
-def move(g: Graph, node: Node) -> Syms:
-    """Run the operation itself on the ids."""
-    reads = {ref: moved_ids(g, ref) for ref in node.reads}
-    if all(ids is None for ids in reads.values()):
-        return []
-    if any(ids is None for ids in reads.values()):
-        return barrier(g, node)
-    args, kwargs = tree_map_only(Ref, lambda r: reads[r.index], (node.args, node.kwargs))
-    if node.name in ("view", "_unsafe_view", "reshape"):
-        outs = [args[0].reshape(args[1])]
-    else:
-        result = node.op(*args, **kwargs)
-        outs = [result] if isinstance(result, Tensor) else list(result)
-    outs = [shrink(out).expand(out.shape) for out in outs]
-    if isinstance(args[0], Tensor):
-        equal_shares(g, node, args[0], outs)
-    return list(outs)
-
-
-def moved_ids(g: Graph, ref: int) -> Tensor | None:
-    ids = g.known(ref)
-    if ids is None and ref in g.tape.integers:
-        return g.tape.integers[ref]
-    return ids
-
-
-def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
-    """Channels that are cut into equal shares (chunk, half a slice, a view as groups) must keep equally many in each.
-
-    That holds if the code derives its sizes from the shape; if they are written in it, the replay finds out.
-    """
-    small = shrink(x)
-    if sum(n > 1 for n in small.shape) != 1 or not outs:
-        return None
-    line, shares = small.flatten(), [shrink(out) for out in outs]
-    if node.name.endswith("channel_shuffle"):
-        return g.balance(line.reshape(node.args[1], -1))
-    if all(len(s.unique()) == 1 and s.numel() == 1 for s in shares) and len(line) == len(shares):  # unbind
-        g.pins.append((node.name, line))
-    elif any(sum(n > 1 for n in s.shape) > 1 for s in shares):  # a view as (groups, channels)
-        share = next(s for s in shares if sum(n > 1 for n in s.shape) > 1)
-        g.balance(share.reshape(-1, [n for n in share.shape if n > 1][-1]))
-    else:
-        sizes = {s.numel() for s in shares}
-        size = min(sizes)
-        if len(sizes) == 1 and size < len(line) and len(line) % size == 0:
-            g.balance(line.reshape(-1, size))
-    return None
-
-
-def concatenate(g: Graph, node: Node) -> Syms:
-    """cat(tensors, dim), on ids without repetition."""
-    refs, dim = [r.index for r in node.args[0]], (*node.args, 0)[1]
-    shape = g.tape.shape[node.outs[0]]
-    refs = [r for r in refs if g.tape.shape[r] != (0,)]
-    if all(g.known(r) is None for r in refs):
-        return []
-    parts = []
-    for ref in refs:
-        sym = g.known(ref)
-        parts.append(shrink(sym) if sym is not None else shrink(spread(g.line(ref, dim), g.tape.shape[ref], dim)))
-    dims = range(len(shape))
-    target = [max(p.size(d) for p in parts) for d in dims]
-    parts = [
-        part.expand([g.tape.shape[ref][d] if d == dim % len(shape) else target[d] for d in dims])
-        for part, ref in zip(parts, refs, strict=True)
-    ]
-    return [torch.cat(parts, dim).expand(shape)]
-
-
-def index_select(g: Graph, node: Node) -> Syms:
-    """Moves data; that of a BN's own selection is remembered, so that the BN can choose anew."""
-    if not is_own_selection(g.tape, node):
-        return move(g, node)
-    x, dim, index = node.args
-    g.selected[node.outs[0]] = x.index
-    line = g.line(x.index, dim)[g.tape.integers[index.index]]
-    return [spread(line, g.tape.shape[node.outs[0]], dim)]
-
-
+# fmt: off
 RULES: dict[str, Rule] = {
     ALIASED: barrier,
     "convolution": convolution,
@@ -367,99 +45,36 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("addmm", "mm", "linear"), linear),
     "t": transpose,
     "transpose": transpose,
-    **dict.fromkeys(
-        [
-            "view",
-            "_unsafe_view",
-            "reshape",
-            "permute",
-            "expand",
-            "unsqueeze",
-            "squeeze",
-            "slice",
-            "select",
-            "split",
-            "split_with_sizes",
-            "chunk",
-            "unbind",
-            "stack",
-            "flip",
-            "roll",
-            "narrow",
-            "repeat",
-            "pixel_shuffle",
-            "pixel_unshuffle",
-            "channel_shuffle",
-            "native_channel_shuffle",
-        ],
-        move,
-    ),
+    **dict.fromkeys((
+        "view", "_unsafe_view", "reshape", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split",
+        "split_with_sizes", "chunk", "unbind", "stack", "flip", "roll", "narrow", "repeat", "pixel_shuffle",
+        "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle",
+    ), move),
     "cat": concatenate,
     "index_select": index_select,
-    **dict.fromkeys(["clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh"], untouched),
-    **dict.fromkeys(
-        [
-            "max_pool2d_with_indices",
-            "max_pool3d_with_indices",
-            "avg_pool1d",
-            "avg_pool2d",
-            "avg_pool3d",
-            "_adaptive_avg_pool2d",
-            "_adaptive_avg_pool3d",
-            "adaptive_max_pool2d",
-            "adaptive_max_pool3d",
-            "upsample_nearest1d",
-            "upsample_nearest2d",
-            "upsample_bilinear2d",
-            "upsample_bicubic2d",
-            "_upsample_bilinear2d_aa",
-            "reflection_pad2d",
-            "replication_pad2d",
-        ],
-        per_channel,
-    ),
+    **dict.fromkeys(("clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh"), untouched),
+    **dict.fromkeys((
+        "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+        "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d",
+        "_upsample_bilinear2d_aa", "reflection_pad2d", "replication_pad2d",
+    ), per_channel),
     "constant_pad_nd": pad,
     **dict.fromkeys(("mean", "sum", "amax"), reduction),
     "_softmax": softmax,
     **dict.fromkeys(("hardswish", "softplus", "elu", "native_dropout", "glu_jvp"), pointwise),
     **dict.fromkeys(("div", "_prelu_kernel"), follows_first),
-    **dict.fromkeys(
-        [
-            "zeros_like",
-            "ones_like",
-            "empty_like",
-            "full_like",
-            "rand_like",
-            "randn_like",
-            "bernoulli",
-            "uniform",
-            "normal",
-            "fill",
-            "zero",
-        ],
-        filled,
-    ),
-    **dict.fromkeys(
-        [
-            "empty",
-            "zeros",
-            "ones",
-            "full",
-            "arange",
-            "linspace",
-            "rand",
-            "randn",
-            "new_empty",
-            "new_zeros",
-            "new_ones",
-            "new_full",
-            "scalar_tensor",
-            "eye",
-        ],
-        new_tensor,
-    ),
+    **dict.fromkeys((
+        "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli", "uniform",
+        "normal", "fill", "zero",
+    ), filled),
+    **dict.fromkeys((
+        "empty", "zeros", "ones", "full", "arange", "linspace", "rand", "randn", "new_empty", "new_zeros", "new_ones",
+        "new_full", "scalar_tensor", "eye",
+    ), new_tensor),
     "copy": barrier,
 }
+# fmt: on
 
 
 def rule_for(node: Node) -> Rule:
