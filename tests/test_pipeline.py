@@ -14,6 +14,7 @@ from netslim import __main__ as command
 from netslim import artifacts, sweep
 from netslim.data import InMemoryData, digits
 from netslim.nets import VGG
+from netslim.progress import History
 
 LAYERS = [16, 16, "M", 32, 32, "M", 64, 64]
 
@@ -106,11 +107,34 @@ def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
             events = EventAccumulator(str(lab / job[stage]["name"]), size_guidance={"histograms": 0}).Reload()
             for tag, column in (("accuracy/train", "train_accuracy"), ("accuracy/val", "val_accuracy")):
                 points = [event.value for event in events.Scalars(tag)]
+                assert [event.step for event in events.Scalars(tag)] == list(range(epochs))
                 assert points == pytest.approx([row[column] for row in job[stage]["epochs"]])
             assert len(events.Histograms("gamma/all")) == epochs
             assert events.Scalars("accuracy/test")[-1].value == pytest.approx(
                 job[stage]["test"]["correct"] / job[stage]["test"]["total"]
             )
+
+
+def test_an_epoch_that_was_cut_off_stands_once_in_the_curves(tmp_path):
+    """Validated and logged, then killed before the checkpoint: the epoch is run and logged again."""
+    words = ["experiment=lab4_digits", "epochs=3", "finetune.epochs=0", "lambda=1e-2", f"outputs={tmp_path}"]
+
+    record = History.on_train_epoch_end
+
+    def die(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+        record(self, trainer, pl_module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_end", die)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(*words)
+    run(*words)
+    (job,) = artifacts.load_jobs(tmp_path / "lab4_digits")
+    events = EventAccumulator(str(tmp_path / "lab4_digits" / job["train"]["name"])).Reload()
+    assert [event.step for event in events.Scalars("accuracy/val")] == [0, 1, 2]
+    assert [row["epoch"] for row in job["train"]["epochs"]] == [1, 2, 3]
 
 
 def test_tensorboard_has_the_hyperparameters_with_the_final_accuracies(lab):

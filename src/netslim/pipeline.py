@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -166,10 +167,13 @@ def fit(
     told = describe_run(command)
     history, checkpoint = History(), folder / "last.ckpt"
     resumed = checkpoint.exists()
+    begun = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1 if resumed else None
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
-        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False),
+        logger=TensorBoardLogger(
+            folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=begun
+        ),
         callbacks=[
             EpochSeed(seed),
             GammaHistogram(),

@@ -87,9 +87,18 @@ class SlimmingTask(LightningModule):
         if self.strength:
             sparsity.add_l1_subgradient(self._scales, penalty_weight(self.trainer, self.strength, like=self._scales[0]))
 
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.training or self.trainer.validating:
+            self._log_over_epochs()
+
     def on_train_epoch_end(self) -> None:
+        self._log_over_epochs()
         if self._scales:
             self.log("penalty/l1", sparsity.l1_norm(self._scales), sync_dist=True)
+
+    def _log_over_epochs(self) -> None:
+        # Lightning takes a metric of this name for the logger's step: curves of all batch sizes lie over each other.
+        self.log("step", float(self.current_epoch), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self._make_optimizer(self.parameters())
