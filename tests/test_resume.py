@@ -66,3 +66,16 @@ def test_a_killed_sweep_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
     assert "| epoch" not in again
     assert "Report:" in again
     assert (whole / report).read_bytes() == (killed / report).read_bytes()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_with_its_exit_code_and_the_run_goes_on(tmp_path):
+    process = start(tmp_path)
+    while not list(tmp_path.glob("lab4_digits/train_*/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "stopped by SIGTERM" in output
+    assert "Report:" in finish(start(tmp_path))
