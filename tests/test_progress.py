@@ -1,4 +1,4 @@
-"""What a person sees on a real (pseudo-)terminal."""
+"""What a person sees on a real (pseudo-)terminal; dropout of a resumed run against that of an uninterrupted one."""
 
 import fcntl
 import os
@@ -7,9 +7,17 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from lightning import Trainer
+from torch import nn
+
+from netslim.data import InMemoryData, synthetic
+from netslim.progress import EpochSeed
+from netslim.task import SlimmingTask
 
 
 @pytest.mark.slow
@@ -37,3 +45,33 @@ def test_a_terminal_gets_one_bar_with_epoch_loss_accuracy_and_dead_scales(tmp_pa
     for word in ("train_lambda=0.01_seed=0", "100%", "42/42", "epoch 2/2", "loss ", "accuracy ", "val ", "dead γ "):
         assert word in last
     assert seen.count(b"\n") == 1
+
+
+def fitted(folder: Path, epochs: int, checkpoint: Path | None, noise: int) -> tuple[nn.Module, Path]:
+    """A network with dropout after `epochs`, from the checkpoint if given; `noise` disturbs the global generator."""
+    torch.manual_seed(7)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 4))
+    torch.manual_seed(noise)
+    source = partial(synthetic, train=96, test=8, size=4)
+    data = InMemoryData(source, title="", mean=[0.5] * 3, std=[0.25] * 3, batch_size=32)
+    trainer = Trainer(
+        max_epochs=epochs,
+        callbacks=[EpochSeed(0)],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    task = SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1))
+    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return net, folder / "last.ckpt"
+
+
+def test_dropout_of_a_resumed_epoch_is_that_of_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole, _ = fitted(tmp_path, 3, None, noise=1)
+    _, checkpoint = fitted(tmp_path, 2, None, noise=1)
+    resumed, _ = fitted(tmp_path, 3, checkpoint, noise=2)
+    for name, expected in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], expected), name

@@ -39,6 +39,7 @@ WITHOUT_EFFECT = {"data": ("cache_dir", "download"), "trainer": ("enable_progres
 NOISE = (  # true, and nothing the reader could do about
     r".*does not have many workers.*",  # batches come from memory
     r".*isinstance\(treespec, LeafSpec\).*",
+    r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
     r".*srun.*command is available.*",
     r".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming means
 )
