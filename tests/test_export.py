@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import netslim
-from netslim import artifacts, export
+from netslim import export, files
 from netslim.nets import VGG, PreResNet
 
 
@@ -126,8 +126,8 @@ def sweep(tmp_path: Path) -> Path:
     }
     folder, x = tmp_path / "sweep", torch.randn(1, 2, 6, 6)
     dense = VGG([8, "M", 8], num_classes=3, in_channels=2)
-    artifacts.write_json(folder / "train_0" / "settings.json", settings)
-    artifacts.write_tensors(folder / "train_0" / "weights.pt", dense.state_dict())
+    files.write_json(folder / "train_0" / "settings.json", settings)
+    files.write_tensors(folder / "train_0" / "weights.pt", dense.state_dict())
     small = netslim.slim(dense, netslim.select_channels(dense, ratio=0.5, example_input=x), example_input=x)
     for name, record in {
         "train_0": {"stage": "train"},
@@ -136,7 +136,7 @@ def sweep(tmp_path: Path) -> Path:
         "job_0": {"train": "train_0", "slim": "slim_0", "finetune": "finetune_0"},
         "job_1": {"train": "train_0", "slim": "slim_0", "finetune": None},
     }.items():
-        artifacts.write_json(folder / name / "record.json", record)
+        files.write_json(folder / name / "record.json", record)
     netslim.save(small, folder / "slim_0" / "slim.pt")
     nn.init.normal_(small.classifier.weight)
     netslim.save(small, folder / "finetune_0" / "slim.pt")
@@ -189,17 +189,15 @@ def test_a_wrong_call_is_answered_in_one_line(
 
 
 def test_without_the_data_the_shape_is_asked_for(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = artifacts.read_json(sweep / "train_0" / "settings.json")
+    settings = files.read_json(sweep / "train_0" / "settings.json")
     settings["data"] = {"_target_": "netslim.data.image_folder", "root": str(sweep / "images")}
-    artifacts.write_json(sweep / "train_0" / "settings.json", settings)
+    files.write_json(sweep / "train_0" / "settings.json", settings)
     assert export.main([str(sweep / "slim_0")]) == 2
     assert "the data does not tell the input's shape, so give it, as in --input 3,32,32" in capsys.readouterr().err
 
 
 def test_other_weights_are_named(sweep: Path) -> None:
-    artifacts.write_tensors(
-        sweep / "train_0" / "weights.pt", VGG([4, "M", 8], num_classes=3, in_channels=2).state_dict()
-    )
+    files.write_tensors(sweep / "train_0" / "weights.pt", VGG([4, "M", 8], num_classes=3, in_channels=2).state_dict())
     with pytest.raises(ValueError, match=r"weights.pt does not fit netslim.nets.VGG: (.|\n)*features.0.weight"):
         export.rebuild(sweep / "slim_0")
 

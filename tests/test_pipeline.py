@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 import netslim
 from netslim import __main__ as command
-from netslim import artifacts, sweep
+from netslim import artifacts, files, sweep
 from netslim.data import InMemoryData, digits
 from netslim.nets import VGG
 from netslim.progress import History
@@ -57,7 +57,7 @@ def test_three_strengths_and_two_ratios_train_three_times(lab):
 def test_recorded_accuracies_are_those_of_the_saved_weights(lab):
     for job in artifacts.load_jobs(lab):
         dense = VGG(LAYERS, in_channels=1)
-        dense.load_state_dict(artifacts.read_tensors(lab / job["train"]["name"] / "weights.pt"))
+        dense.load_state_dict(files.read_tensors(lab / job["train"]["name"] / "weights.pt"))
         assert job["train"]["test"]["correct"] == job["slim"]["dense"]["test"]["correct"] == correct(dense)
         example = torch.zeros(1, 1, 8, 8)
         keep = netslim.select_channels(dense, ratio=job["ratio"], example_input=example)

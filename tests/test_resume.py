@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from netslim.artifacts import read_tensors
+from netslim.files import read_tensors
 
 SWEEP = ["-m", "experiment=lab4_digits", "epochs=5", "finetune.epochs=3", "lambda=0,1e-2"]
 

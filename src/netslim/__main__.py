@@ -20,12 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netslim import artifacts, pipeline, sweep
+from netslim import artifacts, pipeline, ranks, sweep
 from netslim.task import SlimmingTask
 
 log = logging.getLogger("netslim")
@@ -34,7 +35,11 @@ PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 
 # Settings that cannot change a result do not make another stage.
-WITHOUT_EFFECT = {"data": ("cache_dir", "download"), "trainer": ("enable_progress_bar", "enable_model_summary")}
+WITHOUT_EFFECT = {
+    "data": ("cache_dir", "download"),
+    # Of the devices only their total matters; pipeline.run adds it.
+    "trainer": ("enable_progress_bar", "enable_model_summary", "devices", "num_nodes"),
+}
 
 NOISE = (  # true, and nothing the reader could do about
     r".*does not have many workers.*",  # batches come from memory
@@ -42,6 +47,7 @@ NOISE = (  # true, and nothing the reader could do about
     r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
     r".*srun.*command is available.*",
     r".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming means
+    r".*It is recommended to use `self.log.*sync_dist=True",  # rank 0 measures the slim network alone
 )
 
 
@@ -51,7 +57,7 @@ MENDABLE = (
     OmegaConfBaseException,
     MisconfigurationException,
     ValueError,
-    FileNotFoundError,
+    OSError,  # no such file, no permission, no space: the message names it
     FloatingPointError,
 )
 
@@ -66,7 +72,7 @@ def main() -> None:
     except MENDABLE as error:
         failure = error
     except SIGTERMException:  # a SystemExit without a code: the shell would take it for success
-        print("netslim: stopped by SIGTERM; the same command goes on from the last whole epoch", file=sys.stderr)
+        print(ranks.STOPPED, file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
     try:
         sweep.report_all()
@@ -95,11 +101,25 @@ def _job(cfg: DictConfig, position: str) -> float:
     arguments = _arguments(cfg)
     strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
     log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _check_launcher(arguments["trainer"])
     folder = Path(cfg.outputs) / cfg.name
     job = pipeline.run(folder, **arguments, command=_command())
     last = artifacts.finished(folder / (job["finetune"] or job["slim"])) or {}
     test = last["test"] if job["finetune"] else last["recalibrated"]["test"]
     return float(test["correct"] / test["total"])
+
+
+def _check_launcher(trainer: Callable[..., Trainer]) -> None:
+    """Refuse what would hang: Lightning starts a job's other processes by repeating the command of this one."""
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    devices = trainer(logger=False, enable_checkpointing=False).world_size
+    if launcher != "basic" and devices > 1 and not ranks.started_elsewhere():
+        raise ValueError(
+            f"{devices} devices per job under hydra/launcher={launcher}, whose processes cannot start others; use "
+            f"hydra/launcher=basic (one job after the other), hydra/launcher=submitit_slurm with tasks_per_node "
+            "as many as trainer.devices, or one device per job (trainer=default)"
+        )
 
 
 def _arguments(cfg: DictConfig) -> dict[str, Any]:
@@ -186,6 +206,8 @@ def _quiet() -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
+    if not ranks.is_first():
+        log.setLevel(logging.WARNING)  # rank 0 says it
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
 

@@ -16,19 +16,15 @@ whole or not at all. Nothing here is unpickled.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
-Record = dict[str, Any]
+from netslim import ranks
+from netslim.files import Record, read_json, write_json
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -64,84 +60,45 @@ def stage(
         ValueError: a record belongs to other settings than its folder's name says (the folder was copied or edited).
     """
     folder = sweep / f"{kind}_{label(**labels)}_{digest(settings)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder):
-        done = finished(folder)
+    # The kernel releases the lock of a process that dies, so a killed job leaves no stale lock behind.
+    lock = FileLock(folder / ".lock", mode=0o666)
+    try:
+        done = ranks.from_first(lambda: _begin(folder, lock, settings))
         if done is None:
-            write_json(folder / "settings.json", dict(settings))
-            record = {"stage": kind, "name": folder.name, **{k.rstrip("_"): v for k, v in labels.items()}}
-            done = {**record, **work(folder)}
-            write_json(folder / "record.json", done)
-            (folder / "last.ckpt").unlink(missing_ok=True)
+            told = ranks.together(lambda: work(folder))
+            head = {"stage": kind, "name": folder.name, **{k.rstrip("_"): v for k, v in labels.items()}}
+            done = ranks.from_first(lambda: _finish(folder, {**head, **told}))
+    finally:
+        lock.release()
     if done["name"] != folder.name:
         raise ValueError(f"{folder}/record.json is the record of {done['name']}; remove the folder and start again")
     return done
+
+
+def _begin(folder: Path, lock: FileLock, settings: Mapping[str, Any]) -> Record | None:
+    """Wait until no other process is at the stage; its record if that finished it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder.name}: another job is at it; waiting", flush=True)
+        lock.acquire()
+    done = finished(folder)
+    if done is None:
+        write_json(folder / "settings.json", dict(settings))
+    return done
+
+
+def _finish(folder: Path, record: Record) -> Record:
+    write_json(folder / "record.json", record)
+    (folder / "last.ckpt").unlink(missing_ok=True)
+    return record
 
 
 def finished(folder: Path) -> Record | None:
     """The record of a finished stage or job, None where there is none yet."""
     path = folder / "record.json"
     return read_json(path) if path.exists() else None
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    # The kernel releases the lock of a process that dies, so a killed job leaves no stale lock behind.
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{folder.name}: another job is at it; waiting", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-# Files: whole or not at all.
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, force it to disk, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; a file that is not whole is named in the error (ValueError)."""
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); remove it and run the command again") from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    buffer = io.BytesIO()
-    torch.save(dict(tensors), buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 # Sweeps and jobs.

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 PACKAGES = ("netslim", "torch", "torchvision", "lightning")
 
@@ -28,10 +29,12 @@ def describe_run(command: str) -> Callable[[], dict[str, object]]:
 
 
 def hardware() -> str:
-    """One line: the accelerators if torch sees any, and the processor cores this process may use."""
+    """One line: accelerators if torch sees any, the processor cores this process may use, how many processes."""
     cores = f"{_cores()} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"
+        cores = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        cores = f"{dist.get_world_size()} processes, of rank 0: {cores}"
     return cores
 
 

@@ -28,7 +28,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from netslim import artifacts
+from netslim import artifacts, files
 from netslim.cost import count
 from netslim.environment import hardware
 from netslim.slim import load
@@ -81,7 +81,7 @@ def to_onnx(model: nn.Module, example_input: Any, path: str | os.PathLike[str], 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     checked = (example_input, _batch(example_input, 1), _batch(example_input, 3))
     deviation = max(_deviation(session, model, x, tolerance) for x in checked)
-    artifacts.write_bytes(Path(path), file)
+    files.write_bytes(Path(path), file)
     return deviation
 
 
@@ -202,7 +202,7 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
         raise ValueError(f"{folder} holds a dense network; give the folder of a job, a slim or a finetune stage")
     before = record if record["stage"] == "slim" else _record(folder.parent / record["slim"])
     trained = folder.parent / before["train"]
-    settings, weights = artifacts.read_json(trained / "settings.json"), artifacts.read_tensors(trained / "weights.pt")
+    settings, weights = files.read_json(trained / "settings.json"), files.read_tensors(trained / "weights.pt")
     dense = instantiate(settings["net"], num_classes=_classes(weights))
     try:
         dense.load_state_dict(weights)
@@ -211,7 +211,7 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
     return dense.eval(), load(folder / "slim.pt", dense).eval(), folder, settings
 
 
-def _record(folder: Path) -> artifacts.Record:
+def _record(folder: Path) -> files.Record:
     record = artifacts.finished(folder)
     if record is None:
         raise ValueError(f"no record.json in {folder}; give the folder of a finished job, slim or finetune stage")

@@ -5,7 +5,8 @@
     the loss            emit, measure    slim network
 
 Each arrow is a stage with a folder under ``outputs/``: written once, skipped when finished, shared by all jobs that
-need it (three λ and two ratios train three times), resumed at the last whole epoch when it was killed.
+need it (three λ and two ratios train three times), resumed at the last whole epoch when it was killed. With several
+processes (``trainer=ddp``) both trainings are shared by all of them; rank 0 alone slims and writes.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from netslim import artifacts, sparsity
-from netslim.artifacts import Record
+from netslim import artifacts, checkpoint, files, ranks, sparsity
 from netslim.callbacks import GammaHistogram, Slimming
 from netslim.environment import describe_run
+from netslim.files import Record
 from netslim.progress import EpochSeed, History, Progress
 from netslim.slim import load, save
 from netslim.task import SlimmingTask
@@ -69,6 +69,9 @@ def run(
         command: repeats just this job; it is recorded.
     """
     callback = slimming(ratio=ratio, network="network", split="test")  # a bad ratio is refused before the training
+    processes = ranks.launch(trainer(logger=False, callbacks=[], enable_checkpointing=False))
+    if processes > 1:  # batches are per process: with another number of them it is another training
+        settings = {**settings, **{kind: {**settings[kind], "processes": processes} for kind in ("train", "finetune")}}
     build: dict[str, Any] = {"network": network, "data": data, "trainer": trainer, "command": command}
     pruned = {"lambda_": strength, "ratio": ratio, "seed": seed}
 
@@ -84,11 +87,13 @@ def run(
         sweep,
         "slim",
         {**settings["slim"], "train": trained["name"], "ratio": ratio},
-        lambda folder: slim(folder, sweep / trained["name"], **build, task=task, callback=callback),
+        lambda folder: ranks.from_first(
+            lambda: slim(folder, sweep / trained["name"], **build, task=task, callback=callback)
+        ),
         **pruned,
     )
     if finetune_epochs == 0:
-        return record(sweep, trained, slimmed, None, command=command)
+        return ranks.from_first(lambda: record(sweep, trained, slimmed, None, command=command))
     finetuned = artifacts.stage(
         sweep,
         "finetune",
@@ -98,7 +103,7 @@ def run(
         ),
         **pruned,
     )
-    return record(sweep, trained, slimmed, finetuned, command=command)
+    return ranks.from_first(lambda: record(sweep, trained, slimmed, finetuned, command=command))
 
 
 def train(
@@ -112,10 +117,11 @@ def train(
     _check_channels(dense, images)
     module = task(dense, strength=strength)
     history, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
-    artifacts.write_tensors(folder / "weights.pt", dense.state_dict())
-    artifacts.write_json(
-        folder / "scales.json", {name: bn.weight.tolist() for name, bn in sparsity.bn_layers(dense).items()}
-    )
+    if ranks.is_first():
+        files.write_tensors(folder / "weights.pt", dense.state_dict())
+        files.write_json(
+            folder / "scales.json", {name: bn.weight.tolist() for name, bn in sparsity.bn_layers(dense).items()}
+        )
     momentum = module.optimizers().param_groups[0].get("momentum", 0.0)
     budget = sparsity.shrinkage_budget(strength, [history.rates], momentum)
     title = getattr(images, "title", type(images).__name__)
@@ -130,8 +136,10 @@ def slim(
     told = describe_run(command)
     images = data()
     dense = network(num_classes=images.num_classes)
-    dense.load_state_dict(artifacts.read_tensors(trained / "weights.pt"))
-    quiet = trainer(logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False)
+    dense.load_state_dict(files.read_tensors(trained / "weights.pt"))
+    quiet = trainer(
+        logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **ranks.on_one_device()
+    )
     small = callback.run(task(dense, strength=0.0), images, quiet)
     save(small.get_submodule("network"), folder / "slim.pt")
     result = {key: _with_test_counts(value) for key, value in callback.result.items()}
@@ -155,7 +163,8 @@ def finetune(
     small = load(slimmed / "slim.pt", network(num_classes=images.num_classes))
     module = task(small, strength=0.0)
     _, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
-    save(small, folder / "slim.pt")
+    if ranks.is_first():
+        save(small, folder / "slim.pt")
     return {"slim": slimmed.name, **told}
 
 
@@ -165,31 +174,25 @@ def fit(
 ) -> tuple[History, Record]:  # fmt: skip
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once."""
     told = describe_run(command)
-    history, checkpoint = History(), folder / "last.ckpt"
-    resumed = checkpoint.exists()
-    begun = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1 if resumed else None
+    history, last = History(), folder / "last.ckpt"
+    done = ranks.from_first(lambda: checkpoint.epochs_done(last, module) if last.exists() else None)
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
-        logger=TensorBoardLogger(
-            folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=begun
-        ),
+        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=done),
         callbacks=[
             EpochSeed(seed),
             GammaHistogram(),
             history,
             Progress(folder.name.rsplit("_", 1)[0], history),
             ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
+            ranks.StopTogether(),
         ],
     )
-    if runner.world_size > 1:  # the other processes would wait for the stage's lock
-        raise ValueError(
-            f"{runner.world_size} devices for one job; give each job one (trainer.devices=1, "
-            "trainer.num_nodes=1) and run jobs side by side"
-        )
-    if resumed:
-        log.info("%s | going on from %s", folder.name, checkpoint.name)
-    runner.fit(module, data, ckpt_path=str(checkpoint) if resumed else None, weights_only=True)
+    runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
+    if done is not None:
+        log.info("%s | going on from %s", folder.name, last.name)
+    runner.fit(module, data, ckpt_path=None if done is None else str(last), weights_only=True)
     runner.test(module, data, verbose=False)
     test = _with_test_counts({"metrics": runner.callback_metrics})["test"]
     log.info(
@@ -222,7 +225,7 @@ def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | No
     logger = TensorBoardLogger(sweep, name="", version=folder.name, default_hp_metric=False)
     logger.log_hyperparams({"λ": labels["lambda_"], "ratio": labels["ratio"], "seed": labels["seed"]}, final)
     logger.finalize("success")
-    artifacts.write_json(folder / "record.json", job)
+    files.write_json(folder / "record.json", job)
     return job
 
 

@@ -64,7 +64,8 @@ class History(Callback):
 class EpochSeed(Callback):
     """Seed torch's generators anew at each epoch's first batch: a resumed epoch draws what the uninterrupted one drew.
 
-    Order and augmentation of the data have generators of their own; this is for dropout and the like.
+    Order and augmentation of the data have generators of their own; this is for dropout and the like, which differs
+    from process to process.
     """
 
     def __init__(self, seed: int) -> None:
@@ -72,7 +73,7 @@ class EpochSeed(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0:
-            torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+            torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch) + trainer.global_rank)
 
 
 class Progress(Callback):

@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from netslim import artifacts, report
+from netslim import artifacts, ranks, report
 
 log = logging.getLogger("netslim")
 
@@ -29,12 +29,16 @@ class Sweep(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         folder = _folder(config)
+        if not ranks.is_first():
+            return
         if artifacts.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
             artifacts.write_sweep(folder, _command(), [list(config.hydra.overrides.task)])
         started.append(folder)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = _folder(config)
+        if not ranks.is_first():
+            return
         artifacts.write_sweep(folder, _command(), grid(config))
         started.append(folder)
 

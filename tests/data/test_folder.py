@@ -1,5 +1,7 @@
 """Folders of images. Oracles: Pillow's decoding, torchvision's transforms, the other way to read a folder."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -78,11 +80,12 @@ def test_images_of_different_sizes_are_read_by_workers(root):
     assert sum(len(labels) for _, labels in data.val_dataloader()) == 4
 
 
-def test_an_epoch_read_by_workers_depends_on_seed_and_epoch_alone(root):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_read_by_workers_depends_on_seed_and_epoch_alone(root, workers):
     def epoch(number, seed=0, state=0):
         torch.manual_seed(state)
         settings = {**SETTINGS, "flip": True}
-        data = image_folder(str(root), memory_limit=0, image_size=14, num_workers=1, seed=seed, **settings)
+        data = image_folder(str(root), memory_limit=0, image_size=14, num_workers=workers, seed=seed, **settings)
         loader = data.train_dataloader()
         loader.sampler.set_epoch(number)
         return torch.cat([images for images, _ in loader])
@@ -91,6 +94,18 @@ def test_an_epoch_read_by_workers_depends_on_seed_and_epoch_alone(root):
     assert torch.equal(once, epoch(3, state=5))
     assert not torch.equal(once, epoch(2))
     assert not torch.equal(once, epoch(3, seed=1))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_the_evaluation_without_repeating_an_image(root, world):
+    data = image_folder(str(root), memory_limit=0, num_workers=0, **SETTINGS)
+    seen = []
+    for rank in range(world):
+        data.trainer = SimpleNamespace(world_size=world, global_rank=rank)
+        loader = data.test_dataloader()
+        seen += list(loader.sampler)
+        assert len(loader.sampler) == len(list(loader.sampler))
+    assert sorted(seen) == list(range(len(data.test_set)))
 
 
 def test_the_workers_are_seeded_anew_for_each_epoch_and_seed(root):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -113,14 +113,23 @@ class FolderData(LightningDataModule):
         return self._evaluation(self.test_set)
 
     def _evaluation(self, images: Any) -> DataLoader:
-        sampler: DistributedSampler = DistributedSampler(images, *self._world(), shuffle=False)
-        return DataLoader(images, self.eval_batch_size, sampler=sampler, **self._workers())
+        return DataLoader(images, self.eval_batch_size, sampler=_Share(images, *self._world()), **self._workers())
 
     def _world(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _workers(self) -> dict[str, Any]:
         return {"num_workers": min(self.num_workers, os.cpu_count() or 1), "pin_memory": torch.cuda.is_available()}
+
+
+class _Share(DistributedSampler):
+    """Every W-th image for one of W processes: each image once, where the base class would repeat some to even out."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
 
 
 class _EpochOrder(DistributedSampler):
@@ -134,6 +143,10 @@ class _EpochOrder(DistributedSampler):
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
         self.generator.manual_seed(epoch_seed(self.seed, epoch))
+
+    def __iter__(self) -> Iterator[int]:
+        torch.manual_seed(epoch_seed(self.seed, self.epoch))  # num_workers=0 augments in this process
+        return super().__iter__()
 
 
 def _part(root: str, part: str) -> ImageFolder:

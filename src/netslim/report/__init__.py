@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from netslim import artifacts
+from netslim import artifacts, files
 from netslim.report import markdown, overview, page, plan, results, rows
 from netslim.report.document import Picture
 
@@ -38,15 +38,15 @@ def build(sweep: Path) -> Path:
     folder = sweep / "report"
     _write_figures(folder / "figures", document.pictures)
     table = [rows.row(job, part.label) for part in parts for job in part.jobs]
-    artifacts.write_text(folder / "results.csv", rows.to_csv(table))
-    artifacts.write_text(folder / "report.md", markdown.render(document))
-    artifacts.write_text(folder / "index.html", page.render(document))
+    files.write_text(folder / "results.csv", rows.to_csv(table))
+    files.write_text(folder / "report.md", markdown.render(document))
+    files.write_text(folder / "index.html", page.render(document))
     return folder / "index.html"
 
 
 def _write_figures(folder: Path, pictures: Sequence[Picture]) -> None:
     for picture in pictures:
-        artifacts.write_bytes(folder / picture.name, picture.png)
+        files.write_bytes(folder / picture.name, picture.png)
     # What an earlier report of this sweep drew and this one does not would only mislead.
     for old in set(folder.glob("*.png")) - {folder / picture.name for picture in pictures}:
         old.unlink(missing_ok=True)

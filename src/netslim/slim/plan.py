@@ -17,6 +17,7 @@ from typing import Any, TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
+from netslim import files
 from netslim.slim.emit import Cut, emit
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -89,10 +90,7 @@ def save(small: nn.Module, path: str | os.PathLike[str]) -> None:
     plan = getattr(small, ATTRIBUTE, None)
     if plan is None:
         raise ValueError(f"{type(small).__name__} is not a result of netslim.slim, so there is no plan to save")
-    target = Path(path)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    torch.save({"format": FORMAT, "plan": json.dumps(plan), "state": small.state_dict()}, scratch)
-    os.replace(scratch, target)
+    files.write_tensors(Path(path), {"format": FORMAT, "plan": json.dumps(plan), "state": small.state_dict()})
 
 
 def load(path: str | os.PathLike[str], dense_model: Model) -> Model:
@@ -106,8 +104,8 @@ def load(path: str | os.PathLike[str], dense_model: Model) -> Model:
         ValueError: the file is none of ``save``, or belongs to another architecture (the message names the first
             difference).
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = files.read_tensors(Path(path))
+    if content.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by netslim.save (format {FORMAT!r})")
     plan: Plan = json.loads(content["plan"])
     _check_architecture(str(path), plan["dense"], signature(dense_model))
