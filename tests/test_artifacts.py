@@ -123,3 +123,26 @@ def test_no_sweep_and_a_job_without_its_stage_are_errors(tmp_path):
     files.write_json(tmp_path / "job_x" / "record.json", job)
     with pytest.raises(ValueError, match="train_gone has no record"):
         artifacts.load_jobs(tmp_path)
+
+
+def _holds(folder, held):
+    def work(folder):
+        held.set()
+        time.sleep(600)
+
+    artifacts.stage(folder, "train", {}, work, seed=0)
+
+
+def test_the_lock_and_the_scraps_of_a_killed_process_are_in_nobodys_way(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    held = spawn.Event()
+    process = spawn.Process(target=_holds, args=(tmp_path, held))
+    process.start()
+    assert held.wait(60)
+    (folder,) = tmp_path.iterdir()
+    (folder / ".last.ckpt.x7a").write_text("half")
+    process.kill()
+    process.join()
+    assert (folder / ".lock").exists()
+    assert artifacts.stage(tmp_path, "train", {}, lambda _: {"done": True}, seed=0)["done"]
+    assert not (folder / ".last.ckpt.x7a").exists()

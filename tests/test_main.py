@@ -34,6 +34,9 @@ WRONG = {
     "threads=0": "threads=0 is too small; give 1 or more",
     "seed=-1": "seed=-1 is too small; give 0 or more",
     "net.in_channels=1": "set net.in_channels=3",
+    "name=../elsewhere": "name=../elsewhere is no folder inside outputs=",
+    "name=/tmp/elsewhere": "name=/tmp/elsewhere is no folder inside outputs=",
+    "name=.": "name=. is no folder inside outputs=",
     "data.val_size=9999": "val_size=9999 of 64 training images",
 }
 

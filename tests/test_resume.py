@@ -1,6 +1,8 @@
 """A real kill -9 in the middle of a real sweep, the same command again. Oracle: the sweep that nobody interrupted."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,8 +17,8 @@ from netslim.files import read_tensors
 SWEEP = ["-m", "experiment=lab4_digits", "epochs=5", "finetune.epochs=3", "lambda=0,1e-2"]
 
 
-def start(outputs: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "netslim", *SWEEP, f"outputs={outputs}"]
+def start(outputs: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "netslim", *SWEEP, *more, f"outputs={outputs}"]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -66,6 +68,45 @@ def test_a_killed_sweep_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
     assert "| epoch" not in again
     assert "Report:" in again
     assert (whole / report).read_bytes() == (killed / report).read_bytes()
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
+    whole, killed, moments = tmp_path / "whole", tmp_path / "killed", random.Random(0)
+    longer = ["epochs=8", "finetune.epochs=6"]
+    finish(start(whole, *longer))
+    hits = 0
+    for _ in range(20):
+        process = start(killed, *longer)
+        for line in process.stdout:  # imports and the like are behind it
+            if line.startswith("Launching"):
+                break
+        time.sleep(moments.uniform(0, 3))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        hits += process.returncode == -signal.SIGKILL
+    assert hits > 10  # of the others the sweep had ended before
+    finish(start(killed, *longer))
+
+    assert len(everything(whole)) == 1 + 2 * 4 + 4 * (3 + 3) + 4
+    assert everything(whole) == everything(killed)
+
+
+def everything(outputs: Path) -> dict[str, object]:
+    """Records, scales, settings, weights and the table, by file; without when, where and how long."""
+    found: dict[str, object] = {}
+    for path in sorted([*outputs.glob("*/*/*.json"), *outputs.glob("*/*/*.pt"), *outputs.glob("*/report/*.csv")]):
+        name = str(path.relative_to(outputs))
+        found[name] = path.read_bytes()
+        if path.name == "record.json":
+            found[name] = {key: v for key, v in json.loads(path.read_text()).items() if key not in ("run", "command")}
+        if path.suffix == ".pt":
+            tensors = read_tensors(path)
+            flat = {**tensors, **tensors.get("state", {})}
+            found[name] = {
+                key: v.tolist() if isinstance(v, torch.Tensor) else v for key, v in flat.items() if key != "state"
+            }
+    return found
 
 
 @pytest.mark.slow

@@ -71,6 +71,10 @@ def main() -> None:
         app()
     except MENDABLE as error:
         failure = error
+    except UserWarning as warning:  # Hydra's, about an error in on_run_start or on_multirun_start
+        failure = warning.__context__
+        if not isinstance(failure, MENDABLE):
+            raise
     except SIGTERMException:  # a SystemExit without a code: the shell would take it for success
         print(ranks.STOPPED, file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
@@ -103,7 +107,7 @@ def _job(cfg: DictConfig, position: str) -> float:
     log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         _check_launcher(arguments["trainer"])
-    folder = Path(cfg.outputs) / cfg.name
+    folder = artifacts.sweep_folder(cfg.outputs, cfg.name)
     job = pipeline.run(folder, **arguments, command=_command())
     last = artifacts.finished(folder / (job["finetune"] or job["slim"])) or {}
     test = last["test"] if job["finetune"] else last["recalibrated"]["test"]

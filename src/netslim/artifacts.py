@@ -48,6 +48,21 @@ def label(**parts: float | int) -> str:
     return "_".join(f"{key}={text if float(text) == float(exact[key]) else exact[key]}" for key, text in short.items())
 
 
+def sweep_folder(outputs: str, name: str) -> Path:
+    """The folder of a sweep.
+
+    Raises:
+        ValueError: ``name`` leads out of ``outputs``.
+
+    >>> sweep_folder("outputs", "lab4").as_posix()
+    'outputs/lab4'
+    """
+    folder = Path(outputs) / name
+    if folder.resolve() == Path(outputs).resolve() or not folder.resolve().is_relative_to(Path(outputs).resolve()):
+        raise ValueError(f"name={name} is no folder inside outputs={outputs}; choose a plain name, such as name=lab4")
+    return folder
+
+
 def stage(
     sweep: Path, kind: str, settings: Mapping[str, Any], work: Callable[[Path], Record], **labels: float
 ) -> Record:
@@ -85,6 +100,8 @@ def _begin(folder: Path, lock: FileLock, settings: Mapping[str, Any]) -> Record 
         lock.acquire()
     done = finished(folder)
     if done is None:
+        for scrap in folder.glob(".*.*"):  # a write that was cut off
+            scrap.unlink()
         write_json(folder / "settings.json", dict(settings))
     return done
 

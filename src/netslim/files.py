@@ -17,7 +17,19 @@ Record = dict[str, Any]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, force it to disk, then move it there in one step."""
+    """Write ``data`` beside ``path``, force it to disk, then move it there in one step.
+
+    Raises:
+        OSError: no space, no permission, ...; the message names ``path``, where the old file still is.
+    """
+    try:
+        _write_bytes(path, data)
+    except OSError as error:
+        remedy = f"{error.strerror}; mend that and run the command again, it goes on from what is there"
+        raise OSError(error.errno, remedy, str(path)) from None
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -73,9 +85,9 @@ def read_tensors(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise  # names the file itself
-    except Exception as error:  # torch raises half a dozen types for a damaged file
+    except Exception as error:  # torch raises half a dozen types for a damaged file, OSError among them
+        if isinstance(error, OSError) and error.filename:
+            raise  # missing, or not to be opened: it says so
         pickled = isinstance(error, pickle.UnpicklingError)
         reason = "it is damaged, or holds more than tensors" if pickled else str(error).partition("\n")[0]
         raise ValueError(f"{path} cannot be read ({reason}); remove it and run the command again") from None

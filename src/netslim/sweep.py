@@ -66,7 +66,7 @@ def grid(config: DictConfig) -> list[list[str]]:
 
 def _folder(config: DictConfig) -> Path:
     HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra itself sets it only when a job starts
-    return Path(config.outputs) / config.name
+    return artifacts.sweep_folder(config.outputs, config.name)
 
 
 def _command() -> str:
