@@ -1,4 +1,4 @@
-"""Run by test_ddp.py: fit the toy network with Lightning's DDP on two gloo processes, or on one; save the weights.
+"""Run by test_ddp.py: fit the toy network with Lightning's DDP on two gloo processes, or on one; slim it; save both.
 
 python ddp_fit.py OUT DEVICES ACCUMULATE CLIP
 """
@@ -11,6 +11,7 @@ from lightning import LightningDataModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from netslim.callbacks import Slimming
 from netslim.task import SlimmingTask
 
 GLOBAL_BATCH, STEPS = 12, 4
@@ -35,6 +36,10 @@ class Data(LightningDataModule):
             dataset, batch_size=GLOBAL_BATCH // world // self.trainer.accumulate_grad_batches, sampler=sampler
         )
 
+    def val_dataloader(self):
+        images = torch.randn(6, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+        return DataLoader(TensorDataset(images, torch.arange(6) % 3), batch_size=3)
+
 
 def main(out: str, devices: int, accumulate: int, clip: float) -> None:
     torch.set_num_threads(1)
@@ -43,6 +48,7 @@ def main(out: str, devices: int, accumulate: int, clip: float) -> None:
     net.train()
     nn.init.uniform_(net[1].weight, -1, 1)
     task = SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), strength=0.05)
+    slimming = Slimming(ratio=0.5, network="network")
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -50,14 +56,18 @@ def main(out: str, devices: int, accumulate: int, clip: float) -> None:
         max_epochs=1,
         accumulate_grad_batches=accumulate,
         gradient_clip_val=clip or None,
+        callbacks=[slimming],
         use_distributed_sampler=False,
+        num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(task, Data())
-    torch.save(net.state_dict(), f"{out}.rank{trainer.global_rank}")
+    assert slimming.slimmed is not None
+    small = {f"slim {name}": tensor for name, tensor in slimming.slimmed.state_dict().items()}
+    torch.save({**net.state_dict(), **small}, f"{out}.rank{trainer.global_rank}")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ def fit(out: Path, devices: int, accumulate: int, clip: float) -> list[dict[str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("accumulate", "clip"), [(1, 0.0), (2, 0.3)])
+@pytest.mark.parametrize(("accumulate", "clip"), [(1, 0.0), (1, 0.3), (2, 0.0), (2, 0.3)])
 def test_two_processes_equal_one(tmp_path, accumulate, clip):
     (one,) = fit(tmp_path / "one", 1, accumulate, clip)
     first, second = fit(tmp_path / "two", 2, accumulate, clip)
+    assert len(one["slim network.1.weight"]) == 2  # of 4: both processes removed the channels that one removes
     for name, expected in one.items():
         assert torch.equal(first[name], second[name])
         assert (first[name] - expected).abs().max() < 1e-10 if expected.is_floating_point() else True
