@@ -13,9 +13,10 @@ k = floor(ratio·N) channels go, lowest |γ| first, equal ones in order of posit
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,32 +51,22 @@ def threshold(
     {'a': tensor([ True, False, False]), 'b': tensor([True])}
     """
     _check(scales, ratio, floor, round_to)
-    units = _units(scales, groups)
-    total = sum(len(members) for _, members in units)
+    widths = np.array([len(gamma) for gamma in scales.values()])
+    ranking = _rank(scales, groups)
+    total = len(ranking.place)
     k = math.floor(ratio * total + 1e-9)  # 0.29 * 100 is 28.999999999999996
-    left = Counter({name: len(gamma) for name, gamma in scales.items()})
-    removed: list[list[tuple[str, int]]] = []
-    count = 0
-    for _, members in sorted(units, key=lambda unit: unit[0]):  # a stable sort: ties stay in order of position
-        need = Counter(name for name, _ in members)
-        if any(left[name] - n < floor for name, n in need.items()):
-            continue
-        if count + len(members) > k:
-            break
-        left.subtract(need)
-        removed.append(members)
-        count += len(members)
-    else:
-        if count < k:
-            raise ValueError(
-                f"ratio {ratio:g} would remove {k} of {total} channels, but with at least {floor} kept per layer only"
-                f" {count} can go: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
-            )
-    _round_up(removed, left, round_to)
-    keep = {name: torch.ones(len(gamma), dtype=torch.bool) for name, gamma in scales.items()}
-    for name, channel in (member for members in removed for member in members):
-        keep[name][channel] = False
-    return keep
+    leaves, all_tried = _leaving(ranking, np.maximum(widths - floor, 0), k)
+    count = int(leaves[ranking.place].sum())
+    if count < k and all_tried:
+        raise ValueError(
+            f"ratio {ratio:g} would remove {k} of {total} channels, but with at least {floor} kept per layer only"
+            f" {count} can go: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
+        )
+    if round_to > 1:
+        _take_back(ranking, leaves, widths, round_to)
+    stays = np.ones(int(widths.sum()), dtype=bool)
+    stays[ranking.channel[leaves[ranking.place]]] = False
+    return dict(zip(scales, torch.from_numpy(stays).split(widths.tolist()), strict=True))
 
 
 def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int) -> None:
@@ -97,27 +88,59 @@ def check_scales(scales: Mapping[str, Tensor]) -> None:
             raise ValueError(f"γ of {name!r} holds NaN: the training diverged, there is nothing to rank")
 
 
-def _units(
-    scales: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None
-) -> list[tuple[float, list[tuple[str, int]]]]:
-    """What leaves together, in order of position: (largest |γ|, [(layer, channel), ...])."""
-    by_number: dict[object, tuple[float, list[tuple[str, int]]]] = {}
-    for name, gamma in scales.items():
-        numbers = groups[name].tolist() if groups is not None else [None] * len(gamma)
-        for channel, (size, number) in enumerate(zip(gamma.detach().abs().tolist(), numbers, strict=True)):
-            if number == -1:
-                continue
-            key = (name, channel) if number is None else number
-            largest, members = by_number.get(key, (0.0, []))
-            by_number[key] = (max(largest, size), [*members, (name, channel)])
-    return list(by_number.values())
+@dataclass
+class _Ranking:
+    """All channels that may leave, as arrays of one length: their layer, their position in all layers laid end to end,
+    and the place of what they leave with in the order of leaving, lowest |γ| first."""
+
+    layer: np.ndarray
+    channel: np.ndarray
+    place: np.ndarray
 
 
-def _round_up(removed: list[list[tuple[str, int]]], left: Counter[str], round_to: int) -> None:
-    """Take back the best removed units (they come last) of every layer whose kept count is no multiple of round_to."""
-    if round_to == 1:
-        return
-    for members in reversed(removed.copy()):
-        if any(left[name] % round_to for name, _ in members):
-            left.update(name for name, _ in members)
-            removed.remove(members)
+def _rank(scales: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None) -> _Ranking:
+    size = torch.cat([gamma.detach().abs().double().cpu() for gamma in scales.values()]).numpy()
+    layer = np.repeat(np.arange(len(scales)), [len(gamma) for gamma in scales.values()])
+    number = np.arange(len(size)) if groups is None else torch.cat([groups[name] for name in scales]).cpu().numpy()
+    channel = np.flatnonzero(number >= 0)
+    _, first, unit = np.unique(number[channel], return_index=True, return_inverse=True)
+    largest = np.zeros(len(first))
+    np.maximum.at(largest, unit, size[channel])
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.lexsort((first, largest))] = np.arange(len(first))  # ties stay in order of position
+    return _Ranking(layer[channel], channel, place[unit])
+
+
+def _leaving(ranking: _Ranking, spare: np.ndarray, k: int) -> tuple[np.ndarray, bool]:
+    """Which places leave (bool per place), and whether all were tried.
+
+    Up the ranking, passing over those of which a layer has not enough channels to spare, until the next one would make
+    more than k channels in all.
+    """
+    layer, place = ranking.layer, ranking.place
+    sizes = np.bincount(place)
+    allowed = np.ones(len(sizes), dtype=bool)
+    turn = np.lexsort((place, layer))  # the channels layer by layer, each layer's in the order of leaving
+    start = np.searchsorted(layer[turn], layer[turn])
+    while True:
+        total = np.cumsum(sizes * allowed)
+        tried = (allowed & (total - sizes <= k))[place]
+        before = np.concatenate([[0], np.cumsum(tried[turn])])
+        nth = before[1:] - before[start]  # in its layer
+        short = tried[turn] & (nth > spare[layer[turn]])
+        if not short.any():
+            return allowed & (total <= k), bool(total[allowed].max(initial=0) <= k)
+        first = place[turn][short].min()
+        left = spare - np.bincount(layer[tried & (place < first)], minlength=len(spare))
+        allowed[place[(place > first) & (left[layer] == 0)]] = False  # they would all be passed over
+        allowed[first] = False
+
+
+def _take_back(ranking: _Ranking, leaves: np.ndarray, widths: np.ndarray, round_to: int) -> None:
+    """The best places that leave stay where a layer's kept count is no multiple of round_to."""
+    kept = widths - np.bincount(ranking.layer[leaves[ranking.place]], minlength=len(widths))
+    layers = np.split(ranking.layer[np.argsort(ranking.place, kind="stable")], np.cumsum(np.bincount(ranking.place)))
+    for place in np.flatnonzero(leaves)[::-1]:
+        if (kept[layers[place]] % round_to).any():
+            np.add.at(kept, layers[place], 1)
+            leaves[place] = False

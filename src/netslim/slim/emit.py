@@ -9,14 +9,15 @@ pass). Classes and forward code stay what they were.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from netslim.slim.clone import clone
 from netslim.slim.graph import Graph
+from netslim.slim.shapes import META
 from netslim.slim.tape import SELECT
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -81,28 +82,62 @@ def emit(
     select: Mapping[str, Tensor],
     groups: Mapping[str, int],
     keep: Mapping[str, Tensor] | None = None,
-    share: bool = False,
 ) -> Model:
     """A copy of the model, cut.
 
     groups: weight name -> groups of its convolution. keep: BN name -> the channels whose γ and β are not set to 0.
-    share: let the copy share the parameters that are not cut, for a copy that is only looked at.
     """
-    new = dict(_masked(model, keep or {}))
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    small = clone(model, _cut(model, cut, keep or {}))
+    _correct(small, cut, select, groups)
+    return small
+
+
+@torch.no_grad()
+def outline(model: Model, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], on_meta: bool) -> Model:
+    """What ``emit`` makes, to be looked at while it runs: without numbers, or with parameters that it shares."""
+    parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
+    look = clone(model, _hollow(model, cut) if on_meta else {**parameters, **_cut(model, cut, {})})
+    _correct(look, cut, select, groups)
+    return look
+
+
+def _cut(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
+    """Parameters and buffers that change -> what they become."""
+    tensors = _tensors(model)
+    new = dict(_masked(model, keep))
     for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0]):
         new[name] = take(new.get(name, tensors[name].detach()), dim, positions)
-    memo: dict[int, Any] = {id(p): p for p in model.parameters()} if share else {}
-    for name, tensor in new.items():
-        old = tensors[name]
-        tensor = _keep_format(old, tensor)
-        memo[id(old)] = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
-    small = copy.deepcopy(model, memo)
+    return {tensors[name]: _like(tensors[name], _keep_format(tensors[name], t)) for name, t in new.items()}
+
+
+def _hollow(model: nn.Module, cut: Cut) -> dict[Tensor, Tensor]:
+    """Parameters and buffers -> tensors of the same shapes, after the cut, that hold nothing. Indices keep values."""
+    shapes = {name: (tensor, list(tensor.shape)) for name, tensor in _tensors(model).items()}
+    for (name, dim), positions in cut.items():
+        shapes[name][1][dim] = positions.shape[-1]
+    hollow = {
+        tensor: _like(tensor, torch.empty(shape, dtype=tensor.dtype, device=META))
+        for tensor, shape in shapes.values()
+        if tensor.is_floating_point()
+    }
+    indices = {key: positions for key, positions in cut.items() if not shapes[key[0]][0].is_floating_point()}
+    return {**hollow, **_cut(model, indices, {})}
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    """A parameter where the old one is one."""
+    return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+
+
+def _correct(model: nn.Module, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int]) -> None:
     for name in {name for name, _ in cut} | set(groups):
-        _correct_sizes(small, name, groups.get(name))
+        _correct_sizes(model, name, groups.get(name))
     for name, positions in select.items():
-        _select(small.get_submodule(name), positions)
-    return small
+        _select(model.get_submodule(name), positions)
 
 
 def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
@@ -120,7 +155,7 @@ def _select(layer: nn.Module, positions: Tensor) -> None:
         layer.register_forward_pre_hook(select_input)
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    layer.register_buffer(SELECT, positions.to(weight.device))
+    layer.register_buffer(SELECT, positions if weight.device == META else positions.to(weight.device))
 
 
 def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:

@@ -7,13 +7,12 @@ record (tape.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from netslim.slim import emit, graph, tape
+from netslim.slim import emit, graph, shapes, tape
 from netslim.slim.checks import check_keep, check_model
 from netslim.slim.coupling import Units, sample, units
 from netslim.slim.demand import solve
@@ -26,13 +25,18 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
-    """The dependency graph of a model. It is a copy that runs, so the model is left as it was."""
-    shadow = copy.deepcopy(model, {id(p): p for p in model.parameters()})
-    recorded, error = tape.record(shadow, example_input)
-    if error:
-        shapes = [f"{tuple(t.shape)} on {t.device}" for t in tape.tensors_in(example_input)]
-        raise ValueError(f"{type(model).__name__} does not run on the example input {shapes}: {error}")
-    return graph.build(shadow, recorded)
+    """The dependency graph of a model. It is a copy that runs, so the model is left as it was.
+
+    Without numbers (shapes.py) where that is enough; if such a run fails, with numbers, for the true reason.
+    """
+    inputs = tape.tensors_in(example_input)
+    error = ""
+    for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
+        recorded, error = tape.record(emit.outline(model, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
+        if not error:
+            return graph.build(model, recorded)
+    given = [f"{tuple(t.shape)} on {t.device}" for t in inputs]
+    raise ValueError(f"{type(model).__name__} does not run on the example input {given}: {error}")
 
 
 class Selection(dict[str, Tensor]):

@@ -48,9 +48,10 @@ def prove(
     while True:
         held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
         state.exist = solve(graph, keep, held).exist
-        trial = write(model, graph, state, keep, share=True)
-        cut = emit.cuts(graph, state.exist, state.orders.order)
-        found = replay(graph, state.exist, cut, *tape.record(trial, example_input))
+        cut, select, groups = _changes(graph, state)
+        on_meta = graph.tape.on_meta
+        trial = emit.outline(model, cut, select, groups, on_meta)
+        found = replay(graph, state.exist, cut, *tape.record(trial, example_input, on_meta=on_meta))
         if found.position is not None:
             state.frozen.append(_freeze(graph, state.exist, found))
             state.orders = Finding()
@@ -62,14 +63,18 @@ def prove(
             return state
 
 
-def write(model: Model, graph: Graph, state: Proved, keep: Mapping[str, Tensor], share: bool = False) -> Model:
-    """The slim network, with its plan. share: for a look only, see ``emit.emit``."""
+def _changes(graph: Graph, state: Proved) -> tuple[emit.Cut, dict[str, Tensor], dict[str, int]]:
+    """What emission cuts, selects, and sets as the groups of convolutions."""
     cut = emit.cuts(graph, state.exist, state.orders.order)
     select = emit.selections(graph, state.exist, state.orders.layouts)
-    groups = {name: int(state.exist[ids].any(1).sum()) for name, ids in graph.groups.items()}
-    small = emit.emit(model, cut, select, groups, keep, share)
-    if not share:
-        setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
+    return cut, select, {name: int(state.exist[ids].any(1).sum()) for name, ids in graph.groups.items()}
+
+
+def write(model: Model, graph: Graph, state: Proved, keep: Mapping[str, Tensor]) -> Model:
+    """The slim network, with its plan."""
+    cut, select, groups = _changes(graph, state)
+    small = emit.emit(model, cut, select, groups, keep)
+    setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
     return small
 
 

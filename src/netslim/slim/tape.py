@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from netslim.slim import shapes
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,14 @@ class Ref:
 
 @dataclass
 class Node:
-    """One ATen operation. `name` is that of the functional form: "add" also for add_."""
+    """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args."""
 
     op: Any
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    reads: list[int]
     outs: list[int]
-
-    @property
-    def reads(self) -> list[int]:
-        return [leaf.index for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)]
 
 
 @dataclass
@@ -53,6 +53,7 @@ class Tape:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
+    on_meta: bool = False  # run without numbers (shapes.py)
 
 
 SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
@@ -74,39 +75,55 @@ class _Recorder(TorchDispatchMode):
         number = self.number[id(tensor)] = len(tape.shape)
         tape.shape.append(tensor.shape)
         tape.dtype.append(tensor.dtype)
-        if not tensor.is_floating_point() and tensor.numel() <= 1 << 20:
+        if not tensor.is_floating_point() and tensor.device != shapes.META and tensor.numel() <= 1 << 20:
             tape.integers[number] = tensor
         return number
 
-    def ref(self, tensor: Tensor) -> Ref:
-        known = self.number.get(id(tensor))
-        return Ref(self.add(tensor) if known is None else known)
+    def refs(self, value: Any, reads: list[int]) -> Any:
+        """The same arguments with numbers for tensors."""
+        if isinstance(value, Tensor):
+            known = self.number.get(id(value))
+            reads.append(self.add(value) if known is None else known)
+            if self.tape.on_meta and value.device == shapes.META and not value.is_floating_point():
+                raise TypeError("the values of an integer tensor matter")
+            return Ref(reads[-1])
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.refs(item, reads) for item in value)
+        return value
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        refs = tree_map_only(Tensor, self.ref, (args, kwargs))
-        result = func(*args, **kwargs)
-        outs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        written = [args[i] for i, a in enumerate(func._schema.arguments) if a.is_write and i < len(args)]
-        node = Node(func, _functional_name(func), refs[0], refs[1], [])
+        name, overwritten = _signature(func)
+        node = Node(func, name, (), {}, [], [])
+        node.args = self.refs(args, node.reads)
+        node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
+        if self.tape.on_meta:
+            result = shapes.infer(func, name, args, kwargs, bool(overwritten))
+        else:
+            result = func(*args, **kwargs)
         self.tape.nodes.append(node)
-        node.outs = [self.add(out) for out in outs]
-        for tensor in written:
-            self.overwrite_aliases(tensor, node)
+        outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
+        node.outs = [self.add(out) for out in outs if isinstance(out, Tensor)]
+        for i in overwritten:
+            if i < len(args):
+                self.overwrite_aliases(args[i], node)
         return result
 
     def overwrite_aliases(self, tensor: Tensor, node: Node) -> None:
         for other in self.memory.get(tensor.untyped_storage()._cdata, ()):
             if other is not tensor and self.number[id(other)] not in node.outs:
-                reads = (self.ref(other), self.ref(tensor))
-                alias = Node(node.op, ALIASED, reads, {}, [])
+                reads = [self.number[id(other)], self.number[id(tensor)]]
+                alias = Node(node.op, ALIASED, tuple(map(Ref, reads)), {}, reads, [])
                 alias.outs = [self.add(other)]
                 self.tape.nodes.append(alias)
 
 
-def _functional_name(func: Any) -> str:
+@cache
+def _signature(func: Any) -> tuple[str, list[int]]:
+    """An operation's name in its functional form, and the positions of the arguments it overwrites."""
     name = func._schema.name.removeprefix("aten::")
-    return name[:-1] if name.endswith("_") and not name.startswith("__") else name
+    name = name[:-1] if name.endswith("_") and not name.startswith("__") else name
+    return name, [i for i, argument in enumerate(func._schema.arguments) if argument.is_write]
 
 
 def unread_aliases(tape: Tape) -> set[int]:
@@ -145,15 +162,18 @@ def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
             module.training = mode
 
 
-def record(model: nn.Module, example_input: Any, *, training: bool = True) -> tuple[Tape, str]:
+def record(model: nn.Module, example_input: Any, *, training: bool = True, on_meta: bool = False) -> tuple[Tape, str]:
     """Run the model once and write down what it did.
+
+    on_meta: the model's parameters and floating-point buffers are on the meta device; the input is put there.
 
     Returns the tape and an error message, empty if the run came to its end. The model's modes and the random state are
     restored; the tape of a run that failed holds the operations up to the failure.
     """
-    tape = Tape()
+    tape = Tape(on_meta=on_meta)
     recorder = _Recorder(tape)
-    example_input = tree_map_only(Tensor, torch.clone, example_input)  # some networks overwrite their input
+    own = partial(torch.empty_like, device=shapes.META) if on_meta else torch.clone
+    example_input = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         tape.state[recorder.add(tensor)] = name
     tape.inputs = [recorder.add(t) for t in tree_leaves(example_input) if isinstance(t, Tensor)]

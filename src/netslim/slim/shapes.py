@@ -1,0 +1,113 @@
+"""Shapes without numbers: what an ATen operation returns, as tensors of the meta device that hold nothing.
+
+The tape needs no numbers, so the network is run on the meta device, where no arithmetic is done. PyTorch's own shape
+functions there are partly written in Python, 0.1 to 2 ms each, more than the small networks' arithmetic. The operations
+that make up most of a network therefore have a shortcut here, for the plain case; all others, and whatever is not plain
+or not well-formed, go to PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+META = torch.device("meta")
+Shortcut = Callable[..., Any]  # the operation's arguments -> its result, or None if this is not the plain case
+
+
+def suffice(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
+    """Can the run on the meta device tell whether the model runs? Not where dtypes or devices are mixed.
+
+    Inputs that are indices count as mixed, because their values matter.
+    """
+    state = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
+    kinds = {(t.dtype, t.device) for t in [*state, *inputs]}
+    plain = all(type(t) in (Tensor, nn.Parameter, nn.Buffer) for t in [*state, *inputs])
+    return plain and len(kinds) == 1 and all(dtype.is_floating_point for dtype, _ in kinds)
+
+
+def infer(func: Any, name: str, args: Any, kwargs: Any, in_place: bool) -> Any:
+    """The result of an operation: by its shortcut, or by PyTorch."""
+    shortcut = None if kwargs else SHORTCUTS.get(name)
+    result = shortcut(*args) if shortcut is not None else None
+    if result is None:
+        return func(*args, **kwargs)
+    return args[0] if in_place else result
+
+
+def empty(x: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, device=META)
+
+
+def plain(*tensors: Any) -> bool:
+    return all(
+        isinstance(t, Tensor) and t.device == META and t.is_floating_point() and t.is_contiguous() for t in tensors
+    )
+
+
+def pointwise(x: Any, *others: Any) -> Tensor | None:
+    """The result has the shape of the first; others are numbers, or tensors that broadcast to it."""
+    for other in others:
+        if isinstance(other, Tensor) and not (plain(other) and _broadcasts(other.shape, x.shape)):
+            return None
+    return empty(x, *x.shape) if plain(x) else None
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) == len(to) and all(a in (1, b) for a, b in zip(shape, to, strict=True))
+
+
+def batch_norm(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor] | None:
+    state, training = rest[:4], rest[4]
+    if training or not plain(x) or any(t is not None and t.shape != x.shape[1:2] for t in state):
+        return None
+    return empty(x, *x.shape), empty(x, 0), empty(x, 0)
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor | None:
+    stride, padding, dilation, transposed, _, groups = how
+    if transposed or not plain(x, weight) or x.dim() != weight.dim() or len(stride) != x.dim() - 2:
+        return None
+    kernel = weight.shape[2:]
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    ]
+    fits = x.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0 and min(sizes) > 0
+    return empty(x, len(x), len(weight), *sizes) if fits else None
+
+
+def adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor | None:
+    return empty(x, *x.shape[: -len(size)], *size) if plain(x) and x.dim() > len(size) else None
+
+
+def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor | None:
+    if not dims or not plain(x):
+        return None
+    gone = {d % x.dim() for d in dims}
+    return empty(x, *(1 if d in gone else n for d, n in enumerate(x.shape) if keepdim or d not in gone))
+
+
+def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    if not plain(*tensors) or len({(*t.shape[:dim], *t.shape[dim:][1:]) for t in tensors}) != 1 or dim < 0:
+        return None
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(t.shape[dim] for t in tensors)
+    return empty(tensors[0], *shape)
+
+
+SHORTCUTS: dict[str, Shortcut] = {
+    "convolution": convolution,
+    "native_batch_norm": batch_norm,
+    **dict.fromkeys(
+        ("relu", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "mish", "sigmoid", "tanh", "hardswish",
+         "hardsigmoid", "softplus", "clamp", "clamp_min", "add", "sub", "mul", "div"),
+        pointwise,
+    ),
+    **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), adaptive_pool),
+    "mean": mean,
+    "cat": concatenate,
+}  # fmt: skip

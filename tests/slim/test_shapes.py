@@ -1,0 +1,113 @@
+"""Shapes without numbers are those of the real run, operation by operation and network by network."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import netslim
+from netslim.slim import engine, shapes, tape
+
+aten = torch.ops.aten
+
+
+def conv(x, w, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    return aten.convolution.default, (x, w, bias, stride, padding, dilation, False, (0, 0), groups)
+
+
+x, y, line = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 1, 1), torch.rand(6)
+CASES = [
+    conv(x, torch.randn(4, 6, 3, 5), None, (2, 3), (1, 0), (2, 1)),
+    conv(x, torch.randn(12, 2, 3, 3), torch.randn(12), groups=3),
+    (aten.convolution.default, (x, torch.randn(6, 4, 3, 3), None, (2, 2), (0, 0), (1, 1), True, (1, 1), 1)),
+    (aten.native_batch_norm.default, (x, line, None, line, line, False, 0.1, 1e-5)),
+    (aten.relu.default, (x,)),
+    (aten.hardtanh.default, (x, 0.0, 6.0)),
+    (aten.add.Tensor, (x, x)),
+    (aten.add.Tensor, (y, x)),
+    (aten.mul.Tensor, (x, y)),
+    (aten.mul.Tensor, (x.transpose(2, 3), 2.0)),
+    (aten._adaptive_avg_pool2d.default, (x, (3, 2))),
+    (aten.mean.dim, (x, [2, -1])),
+    (aten.mean.dim, (x, [-1], True)),
+    (aten.cat.default, ([x, y.expand_as(x)[:, :2]], 1)),
+    (aten.cat.default, ([x, x], -1)),
+    (aten.max_pool2d_with_indices.default, (x, (2, 2))),
+]
+
+
+def on_meta(value):
+    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), value)
+
+
+@pytest.mark.parametrize(("func", "args"), CASES, ids=[func.name() for func, _ in CASES])
+def test_an_operation(func, args):
+    name = func._schema.name.removeprefix("aten::")
+    inferred = shapes.infer(func, name, on_meta(args), {}, False)
+    for mine, true in zip(
+        torch.utils._pytree.tree_leaves(inferred), torch.utils._pytree.tree_leaves(func(*args)), strict=True
+    ):
+        assert (mine.shape, mine.dtype, mine.device.type) == (true.shape, true.dtype, "meta")
+        assert mine.stride() == true.stride()
+
+
+def test_in_place_is_the_same_tensor():
+    a = on_meta(x)
+    assert shapes.infer(aten.add_.Tensor, "add", (a, a), {}, True) is a
+
+
+@pytest.mark.parametrize(
+    ("func", "args"),
+    [
+        conv(x, torch.randn(4, 5, 3, 3)),
+        conv(x, torch.randn(4, 6, 10, 3)),
+        (aten.add.Tensor, (x, x[:, :4])),
+        (aten.cat.default, ([x, x[..., :4]], 1)),
+    ],
+)
+def test_what_does_not_fit_is_an_error(func, args):
+    with pytest.raises(RuntimeError):
+        shapes.infer(func, func._schema.name.removeprefix("aten::"), on_meta(args), {}, False)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "regnet_y_400mf", "shufflenet_v2_x1_0", "googlenet"])
+def test_a_network_without_numbers_makes_the_same_tape(name):
+    options = {"init_weights": False} if name == "googlenet" else {}
+    model = torchvision.models.get_model(name, num_classes=10, **options)
+    image = torch.randn(2, 3, 64, 64)
+    hollow = engine.analyse(model, image).tape
+    real, error = tape.record(model, image)
+    assert hollow.on_meta
+    assert not real.on_meta
+    assert not error
+    assert [node.name for node in hollow.nodes] == [node.name for node in real.nodes]
+    assert [node.args for node in hollow.nodes] == [node.args for node in real.nodes]
+    assert hollow.shape == real.shape
+    assert hollow.dtype == real.dtype
+
+
+class Gate(nn.Module):
+    """Looks at numbers."""
+
+    def forward(self, x):
+        return x.abs() if float(x.max()) > 0 else x
+
+
+def test_a_network_that_looks_at_numbers_runs_with_numbers():
+    model = nn.Sequential(Gate(), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)).eval()
+    image = torch.randn(2, 3, 8, 8)
+    assert not engine.analyse(model, image).tape.on_meta
+    keep = netslim.select_channels(model, 0.5, image)
+    small = netslim.slim(model, keep, image)
+    assert small[1].out_channels == 4
+    torch.testing.assert_close(small(image), netslim.mask(model, keep)(image))
+
+
+def test_mixed_dtypes_run_with_numbers():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    assert shapes.suffice(model, [x])
+    assert not shapes.suffice(model, [x.double()])
+    assert not shapes.suffice(model, [x.to("meta")])
+    assert not shapes.suffice(model[0].half(), [x.half(), torch.arange(3)])
+    with pytest.raises(ValueError, match="does not run on the example input"):
+        netslim.slim(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), {}, torch.randn(1, 3, 8, 8).double())
