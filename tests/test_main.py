@@ -24,6 +24,7 @@ WRONG = {
     "+trainer.colour=3": "colour",
     "ratio=half": "ratio=half is not a number",
     "ratio=1.5": "1.5 is outside 0 ≤ ratio < 1",
+    "ratio=0.9": "highest reachable ratio is 0.75",  # of 4 + 4 channels two must stay
     "ratio=-0.1": "-0.1 is outside 0 ≤ ratio < 1",
     "lambda=abc": "lambda=abc is not a number",
     "lambda=-1": "it must be 0 (no penalty) or positive",

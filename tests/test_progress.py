@@ -16,7 +16,8 @@ from lightning import Trainer
 from torch import nn
 
 from netslim.data import InMemoryData, synthetic
-from netslim.progress import EpochSeed
+from netslim.environment import describe_run
+from netslim.progress import EpochSeed, History
 from netslim.task import SlimmingTask
 
 
@@ -75,3 +76,11 @@ def test_dropout_of_a_resumed_epoch_is_that_of_the_uninterrupted_one(tmp_path: P
     resumed, _ = fitted(tmp_path, 3, checkpoint, noise=2)
     for name, expected in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], expected), name
+
+
+def test_the_seconds_of_an_interrupted_attempt_are_added():
+    first, second = History(), History()
+    first.earlier = 7.0
+    second.load_state_dict(first.state_dict())
+    assert 7.0 <= second.earlier < 8.0
+    assert 107.0 <= describe_run("netslim")(earlier=100.0 + second.earlier)["seconds"] < 109.0

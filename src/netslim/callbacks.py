@@ -154,6 +154,10 @@ class Slimming(Callback):
         )
         self.run(pl_module, data, evaluator)
 
+    def check(self, dense: nn.Module, example: Tensor) -> None:
+        """Raise now what ``run`` would raise after the training: a ratio that the network cannot reach (ValueError)."""
+        select_channels(dense, self.ratio, example, floor=self.floor, coupling=self.coupling, round_to=self.round_to)
+
     def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
         """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures. Gives ``slimmed``."""
         module, data = copy.deepcopy(module), copy.copy(data)  # the caller's keep their trainer

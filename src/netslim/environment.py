@@ -16,12 +16,15 @@ import torch.distributed as dist
 PACKAGES = ("netslim", "torch", "torchvision", "lightning")
 
 
-def describe_run(command: str) -> Callable[[], dict[str, object]]:
-    """Start the clock; the function returned gives {"started", "seconds", "command", "versions", "hardware"}."""
+def describe_run(command: str) -> Callable[..., dict[str, object]]:
+    """Start the clock; the function returned gives {"started", "seconds", "command", "versions", "hardware"}.
+
+    Its argument ``earlier``: seconds to add, of attempts that were interrupted.
+    """
     started, clock = datetime.now(timezone.utc), time.monotonic()
-    return lambda: {
+    return lambda earlier=0.0: {
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
+        "seconds": round(earlier + time.monotonic() - clock, 1),
         "command": command,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": hardware(),

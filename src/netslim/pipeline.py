@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -79,7 +80,9 @@ def run(
         sweep,
         "train",
         {**settings["train"], "lambda": strength, "seed": seed, "epochs": epochs},
-        lambda folder: train(folder, **build, task=task, strength=strength, seed=seed, epochs=epochs),
+        lambda folder: train(
+            folder, **build, task=task, callback=callback, strength=strength, seed=seed, epochs=epochs
+        ),
         lambda_=strength,
         seed=seed,
     )
@@ -108,13 +111,15 @@ def run(
 
 def train(
     folder: Path, *, network: Build, data: Build, trainer: Build, command: str,
-    task: Build, strength: float, seed: int, epochs: int,
+    task: Build, callback: Slimming, strength: float, seed: int, epochs: int,
 ) -> Record:  # fmt: skip
     """Sparsity training (section 3): the dense network, λ·Σ|γ| beside the loss, accuracy after the last epoch."""
     lightning.seed_everything(seed, verbose=False)
     images = data(seed=seed)
     dense = network(num_classes=images.num_classes)
     _check_channels(dense, images)
+    if hasattr(images, "image_shape"):
+        callback.check(dense, torch.zeros(1, *images.image_shape))
     module = task(dense, strength=strength)
     history, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
     if ranks.is_first():
@@ -198,7 +203,7 @@ def fit(
     log.info(
         "%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * _accuracy(test)
     )
-    return history, {"epochs": history.rows, "test": test, "run": told()}
+    return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
 
 
 def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | None, *, command: str) -> Record:

@@ -31,12 +31,14 @@ COLUMNS = {
 class History(Callback):
     """One row of numbers per epoch, kept in the checkpoint, so that a resumed run has the curves of the whole.
 
-    ``rates`` adds up the learning rate of every optimiser step, for the shrinkage budget.
+    ``rates`` adds up the learning rate of every optimiser step, for the shrinkage budget; ``earlier`` are the seconds
+    that earlier attempts took, as far as their epochs count.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self.rates = self._rate = 0.0
+        self.rates = self._rate = self.earlier = 0.0
+        self._started = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         # At an epoch's end the scheduler has already set the next epoch's rate.
@@ -55,10 +57,10 @@ class History(Callback):
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._rate, **row})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "rates": self.rates}
+        return {"rows": self.rows, "rates": self.rates, "seconds": self.earlier + time.monotonic() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self.rates = state_dict["rows"], state_dict["rates"]
+        self.rows, self.rates, self.earlier = state_dict["rows"], state_dict["rates"], state_dict["seconds"]
 
 
 class EpochSeed(Callback):
