@@ -178,7 +178,7 @@ def replay(dense: Graph, exist: Tensor, cut: Cut, tape: Tape, error: str) -> Fin
         _compare_outputs(dense, view)
     except Deviation as deviation:
         return Finding(view.position, f"{nodes[view.position].name}: {deviation}")
-    except RuntimeError as failure:  # the ids could not be moved as the data were
+    except (RuntimeError, IndexError) as failure:  # the ids cannot be moved as the data would be
         return Finding(view.position, f"{nodes[view.position].name}: {failure}")
     return view.finding
 
