@@ -153,8 +153,10 @@ def test_a_failed_job_is_named_and_the_others_finish(tmp_path, capfd):
     with pytest.raises(SystemExit) as exit_:
         run("-m", *words)
     captured = capfd.readouterr()
-    assert exit_.value.code == 2
-    assert "highest reachable ratio" in captured.err.splitlines()[-1]
+    assert exit_.value.code == 1
+    why, again = captured.err.splitlines()[-3:-1]
+    assert "highest reachable ratio" in why
+    assert again.endswith(f"netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99 outputs={tmp_path}")
     assert "to repeat just this one: netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99" in captured.out
     assert [job["ratio"] for job in artifacts.load_jobs(tmp_path / "vgg_digits_digits")] == [0.5]
     assert "ratio=0.99" in (tmp_path / "vgg_digits_digits" / "report" / "report.md").read_text()

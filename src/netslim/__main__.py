@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import shlex
-import signal
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import hydra
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -26,13 +27,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netslim import artifacts, pipeline, ranks, sweep
+from netslim import apart, artifacts, command, lease, pipeline, ranks, sweep
+from netslim.command import CONF
 from netslim.task import SlimmingTask
 
 log = logging.getLogger("netslim")
 
-PACKAGED = Path(__file__).parent / "conf"
-CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+RELAUNCHES = 3  # how often a sweep goes on by itself after a worker of its launcher was killed
 
 # Settings that cannot change a result do not make another stage.
 WITHOUT_EFFECT = {
@@ -63,12 +64,15 @@ MENDABLE = (
 
 
 def main() -> None:
-    """Entry point of the command ``netslim``."""
+    """Entry point of the command ``netslim``. Exit codes: 1 a job of a sweep failed, 2 a mistake, 143 SIGTERM."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra shortens errors itself, and exits with 1
     warnings.filterwarnings("error", "Callback .* raised")  # else Hydra goes on
     failure: BaseException | None = None
+    failed = False
     try:
-        app()
+        _launch()
+    except (apart.JobFailed, BrokenProcessPool):
+        failed = True  # the summary says which, and why
     except MENDABLE as error:
         failure = error
     except UserWarning as warning:  # Hydra's, about an error in on_run_start or on_multirun_start
@@ -77,26 +81,46 @@ def main() -> None:
             raise
     except SIGTERMException:  # a SystemExit without a code: the shell would take it for success
         print(ranks.STOPPED, file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(apart.TERMINATED)
     try:
         sweep.report_all()
     except MENDABLE as error:
         failure = failure or error
+    failed = sweep.summary() > 0 or failed
     if failure is not None:
         _exit_with(failure)
+    if failed:
+        sys.exit(1)
+
+
+def _launch() -> None:
+    """Run the application; a sweep goes on with the jobs that have not ended when its launcher's processes died."""
+    for _ in range(RELAUNCHES):
+        try:
+            return app()
+        except BrokenProcessPool:  # joblib ends all its workers when one is killed
+            print("netslim: a worker process was killed; going on with the jobs that have not ended", file=sys.stderr)
+            GlobalHydra.instance().clear()
+    return app()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def app(cfg: DictConfig) -> float:
     """One job. Returns its final test accuracy, for Hydra's optimising sweepers."""
     _quiet()
-    alone = HydraConfig.get().mode != RunMode.MULTIRUN
+    if _hydra().mode == RunMode.MULTIRUN:  # the sweep's other jobs go on; Hydra raises the error at its end
+        if (known := sweep.failure(artifacts.sweep_folder(cfg.outputs, cfg.name), _hydra().overrides.task)) is not None:
+            raise apart.JobFailed(known)
+        return apart.run(partial(_job, cfg, _position(cfg)), _mendable, command.repeat(_hydra()))
     try:
-        return _job(cfg, "1 of 1" if alone else _position(cfg))
+        return _job(cfg, "1 of 1")
     except MENDABLE as error:
-        if not alone:  # the sweep's other jobs go on; Hydra raises this at its end
-            raise
         _exit_with(error)
+
+
+def _hydra() -> DictConfig:
+    """Hydra's own part of the configuration."""
+    return cast(DictConfig, HydraConfig.get())
 
 
 def _job(cfg: DictConfig, position: str) -> float:
@@ -105,25 +129,41 @@ def _job(cfg: DictConfig, position: str) -> float:
     arguments = _arguments(cfg)
     strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
     log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        _check_launcher(arguments["trainer"])
     folder = artifacts.sweep_folder(cfg.outputs, cfg.name)
-    job = pipeline.run(folder, **arguments, command=_command())
+    with ExitStack() as leases:
+        if _hydra().mode == RunMode.MULTIRUN:
+            _check_launcher(arguments["trainer"])
+            _lease(cfg, arguments, leases)
+        job = pipeline.run(folder, **arguments, command=command.repeat(_hydra()))
     last = artifacts.finished(folder / (job["finetune"] or job["slim"])) or {}
     test = last["test"] if job["finetune"] else last["recalibrated"]["test"]
     return float(test["correct"] / test["total"])
 
 
 def _check_launcher(trainer: Callable[..., Trainer]) -> None:
-    """Refuse what would hang: Lightning starts a job's other processes by repeating the command of this one."""
-    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    """Refuse what would hang: Lightning starts a job's other processes itself only where no scheduler does."""
+    launcher = _hydra().runtime.choices["hydra/launcher"]
     devices = trainer(logger=False, enable_checkpointing=False).world_size
-    if launcher != "basic" and devices > 1 and not ranks.started_elsewhere():
+    if launcher not in ("basic", "joblib") and devices > 1 and not ranks.started_elsewhere():
         raise ValueError(
             f"{devices} devices per job under hydra/launcher={launcher}, whose processes cannot start others; use "
-            f"hydra/launcher=basic (one job after the other), hydra/launcher=submitit_slurm with tasks_per_node "
+            f"hydra/launcher=basic or joblib, hydra/launcher=submitit_slurm with tasks_per_node "
             "as many as trainer.devices, or one device per job (trainer=default)"
         )
+
+
+def _lease(cfg: DictConfig, arguments: dict[str, Any], leases: ExitStack) -> None:
+    """Give the job its own GPUs, where jobs share a machine's and nobody else hands them out, as Slurm and Ray do."""
+    gpus = lease.visible()
+    if _hydra().runtime.choices["hydra/launcher"] in ("submitit_slurm", "ray"):
+        return
+    if not gpus or not apart.possible() or cfg.trainer.accelerator not in ("auto", "gpu", "cuda"):
+        return
+    if cfg.trainer.devices == 1:  # with the first data, so that a job which waits for another's stage holds none
+        arguments["data"] = lease.before(arguments["data"], 1, leases)
+    elif isinstance(cfg.trainer.devices, (int, str)):  # before the job's other processes start; a list is a choice
+        count = int(cfg.trainer.devices) if str(cfg.trainer.devices).isdigit() else len(gpus)
+        lease.take(count, leases)
 
 
 def _arguments(cfg: DictConfig) -> dict[str, Any]:
@@ -192,14 +232,9 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _command() -> str:
-    """The command that repeats just this job."""
-    return shlex.join(["netslim", *HydraConfig.get().overrides.task])
-
-
 def _position(cfg: DictConfig) -> str:
     asked = artifacts.load_sweep(Path(cfg.outputs) / cfg.name) or {"jobs": []}
-    number = HydraConfig.get().job.num + 1
+    number = _hydra().job.num + 1
     return f"{number} of {len(asked['jobs'])}" if asked["jobs"] else f"{number}"
 
 
@@ -217,16 +252,24 @@ def _quiet() -> None:
 
 
 def _exit_with(error: BaseException) -> NoReturn:
-    """The message of an error and of what caused it on one line; the traceback only when NETSLIM_TRACEBACK is set."""
+    """One line; the traceback only when NETSLIM_TRACEBACK is set."""
     if "NETSLIM_TRACEBACK" in os.environ:
         raise error
+    print(f"netslim: error: {_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _mendable(error: BaseException) -> str | None:
+    return _line(error) if isinstance(error, MENDABLE) and "NETSLIM_TRACEBACK" not in os.environ else None
+
+
+def _line(error: BaseException) -> str:
+    """The message of an error and of what caused it on one line."""
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     text = " ".join(dict.fromkeys(" ".join(str(link).split()) for link in chain)) or type(error).__name__
-    text = text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
-    print(f"netslim: error: {text}", file=sys.stderr)
-    sys.exit(2)
+    return text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
 
 
 if __name__ == "__main__":

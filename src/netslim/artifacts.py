@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,9 @@ def finished(folder: Path) -> Record | None:
 # Sweeps and jobs.
 
 
-def write_sweep(sweep: Path, command: str, jobs: list[list[str]]) -> None:
-    """Remember what was asked for: the command, and the overrides of every job."""
-    write_json(sweep / "sweep.json", {"command": command, "jobs": jobs})
+def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Sequence[Record] = ()) -> None:
+    """Remember what was asked for: the command, the overrides of every job; the same of earlier commands."""
+    write_json(sweep / "sweep.json", {"command": command, "jobs": jobs, **({"earlier": earlier} if earlier else {})})
 
 
 def load_sweep(sweep: Path) -> Record | None:

@@ -1,10 +1,14 @@
-"""Around a run or a sweep: the list of its jobs, which of them failed, and the report at the end."""
+"""Around a run or a sweep: the list of its jobs, what became of them, and the report at the end."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shlex
+import signal
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +18,62 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf
 
-from netslim import artifacts, ranks, report
+from netslim import artifacts, command, lease, ranks, report, status
 
 log = logging.getLogger("netslim")
 
+# conf/hydra/launcher/ overrides the plugins' defaults under the plugins' names; that they validate it is welcome.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-started: list[Path] = []  # folders whose report is due when the process ends
+started: dict[Path, list[list[str]]] = {}  # folder -> jobs: what is due when this process ends
 
 
 class Sweep(Callback):
-    """Writes ``sweep.json`` before the first job, and names a job that failed with the command that repeats it."""
+    """Writes ``sweep.json`` before the first job, and notes what becomes of each job, with the command that repeats it.
+
+    The first half runs in the process of the sweep, the second where the launcher runs the job.
+    """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         folder = _folder(config)
         if not ranks.is_first():
             return
         if artifacts.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
-            artifacts.write_sweep(folder, _command(), [list(config.hydra.overrides.task)])
-        started.append(folder)
+            artifacts.write_sweep(folder, command.typed(), [list(config.hydra.overrides.task)])
+        started[folder] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        folder = _folder(config)
-        if not ranks.is_first():
+        folder, jobs = _folder(config), grid(config)
+        if not ranks.is_first() or folder in started:  # the latter: it goes on after a worker was killed
             return
-        artifacts.write_sweep(folder, _command(), grid(config))
-        started.append(folder)
+        artifacts.write_sweep(folder, command.typed(), jobs, earlier=_earlier(folder, jobs))
+        status.forget(folder, jobs)
+        started[folder] = jobs
+        signal.signal(signal.SIGTERM, _stop)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        known = failure(_folder(config), config.hydra.overrides.task)
+        if config.hydra.mode == RunMode.MULTIRUN and ranks.is_first() and known is None:
+            _note(config, status.RUNNING)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if job_return.status == JobStatus.FAILED and config.hydra.mode == RunMode.MULTIRUN:
-            log.error("job failed; to repeat just this one: %s", shlex.join(["netslim", *(job_return.overrides or [])]))
+        if config.hydra.mode != RunMode.MULTIRUN or not ranks.is_first():
+            return
+        if job_return.status == JobStatus.COMPLETED:
+            _note(config, status.FINISHED)
+            return
+        error = job_return._return_value  # the property of that name raises it
+        _note(config, status.FAILED, " ".join(str(error).split()) or type(error).__name__)
+        log.error("job failed; to repeat just this one: %s", command.repeat(config.hydra))
+
+
+def failure(folder: Path, overrides: Sequence[str]) -> str | None:
+    """Why this job has failed in this sweep already, which goes on after a worker was killed; None if it has not."""
+    known = status.read(folder, overrides)
+    return known["reason"] if known is not None and known["state"] == status.FAILED else None
 
 
 def report_all() -> None:
@@ -52,6 +81,23 @@ def report_all() -> None:
     for folder in started:
         if artifacts.load_jobs(folder):
             print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {folder}", flush=True)
+
+
+def summary() -> int:
+    """Name every job of this process's sweeps that did not finish, why, and what repeats it. Returns their number."""
+    missing = 0
+    for folder, jobs in started.items():
+        known = [(overrides, status.read(folder, overrides)) for overrides in jobs]
+        lost = [(overrides, record) for overrides, record in known if not record or record["state"] != status.FINISHED]
+        missing += len(lost)
+        if lost:
+            print(f"\nnetslim: {len(lost)} of {len(jobs)} jobs did not finish:", file=sys.stderr)
+        for overrides, record in lost:
+            again = record["command"] if record else shlex.join(["netslim", *overrides])
+            print(f"  {status.reason(record)}\n    {again}", file=sys.stderr)
+    if missing:
+        print("The same command runs only what is missing.", file=sys.stderr)
+    return missing
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -64,10 +110,39 @@ def grid(config: DictConfig) -> list[list[str]]:
     return [list(job) for job in jobs]
 
 
+def workers(threads: int | None, devices: Any, accelerator: str) -> int:
+    """How many jobs this machine runs side by side: one per ``devices`` GPUs, or without any, per ``threads`` cores."""
+    gpus = [] if accelerator == "cpu" else lease.visible()
+    if gpus:
+        each = devices if isinstance(devices, int) and devices > 0 else len(gpus)
+        return max(1, len(gpus) // each)
+    return max(1, (os.cpu_count() or 1) // threads) if threads else 1
+
+
+OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)
+
+
+def _earlier(folder: Path, jobs: list[list[str]]) -> list[artifacts.Record]:
+    """What earlier commands asked for in this folder and this one does not: their jobs, with the command of each."""
+    known = artifacts.load_sweep(folder)
+    if known is None:
+        return []
+    left = [
+        {"command": part["command"], "jobs": [job for job in part["jobs"] if job not in jobs]}
+        for part in (known, *known.get("earlier", []))
+    ]
+    return [part for part in left if part["jobs"]]
+
+
 def _folder(config: DictConfig) -> Path:
     HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra itself sets it only when a job starts
     return artifacts.sweep_folder(config.outputs, config.name)
 
 
-def _command() -> str:
-    return shlex.join(["netslim", *sys.argv[1:]])
+def _note(config: DictConfig, state: str, why: str = "") -> None:
+    again = command.repeat(config.hydra)
+    status.note(_folder(config), config.hydra.overrides.task, state, command=again, reason=why)
+
+
+def _stop(*_: Any) -> None:
+    raise SIGTERMException

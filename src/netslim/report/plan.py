@@ -10,9 +10,17 @@ from netslim.report.results import Record
 
 def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
     """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
-    if sweep is None:
-        return []
-    return [_command(sweep["command"], wanted) for wanted in sweep["jobs"] if not any(_is(job, wanted) for job in jobs)]
+    return [
+        _command(part["command"], wanted)
+        for part in asked(sweep)
+        for wanted in part["jobs"]
+        if not any(_is(job, wanted) for job in jobs)
+    ]
+
+
+def asked(sweep: Record | None) -> list[Record]:
+    """The commands that asked for jobs in this folder, the last one first, each with its jobs."""
+    return [] if sweep is None else [sweep, *sweep.get("earlier", [])]
 
 
 def _is(job: Record, overrides: Sequence[str]) -> bool:

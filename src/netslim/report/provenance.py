@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from netslim.report import formats
+from netslim.report import formats, plan
 from netslim.report.document import Lines, Section, Table, Text
 from netslim.report.results import Part, Record
 
@@ -21,7 +21,7 @@ def distinct(values: Iterable[str]) -> list[str]:
 
 def how_it_was_run(parts: Sequence[Part], sweep: Record | None) -> Section:
     jobs = [job for part in parts for job in part.jobs]
-    commands = [sweep["command"]] if sweep else distinct(job["command"] for job in jobs)
+    commands = distinct(part["command"] for part in plan.asked(sweep) or jobs)
     stages = _stages(jobs)
     runs = [record["run"] for _, record, _ in stages]
     versions = [", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs]
