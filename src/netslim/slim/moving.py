@@ -69,7 +69,7 @@ def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
     else:
         sizes = {s.numel() for s in shares}
         size = min(sizes)
-        if len(sizes) == 1 and size < len(line) and len(line) % size == 0:
+        if len(sizes) == 1 and 0 < size < len(line) and len(line) % size == 0:
             g.balance(line.reshape(-1, size))
     return None
 
