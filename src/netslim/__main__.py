@@ -42,6 +42,8 @@ WITHOUT_EFFECT = {
     "trainer": ("enable_progress_bar", "enable_model_summary", "devices", "num_nodes"),
 }
 
+RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")
+
 NOISE = (  # true, and nothing the reader could do about
     r".*does not have many workers.*",  # batches come from memory
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -169,7 +171,13 @@ def _lease(cfg: DictConfig, arguments: dict[str, Any], leases: ExitStack) -> Non
 def _arguments(cfg: DictConfig) -> dict[str, Any]:
     """The keyword arguments of ``pipeline.run``: plain numbers, and factories made by Hydra."""
     optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler")
-    task = partial(SlimmingTask, scheduler=scheduler, label_smoothing=_number(cfg, "label_smoothing", float))
+    task = partial(
+        SlimmingTask,
+        scheduler=scheduler,
+        label_smoothing=_number(cfg, "label_smoothing", float),
+        channels_last=_truth(cfg, "channels_last"),
+        compile=_compile(cfg),
+    )
     return {
         "strength": _number(cfg, "lambda", float),
         "ratio": _number(cfg, "ratio", float),
@@ -186,6 +194,20 @@ def _arguments(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
+def _compile(cfg: DictConfig) -> dict[str, Any] | None:
+    """The arguments of torch.compile: ``compile`` is a truth value, one of its modes, or a dictionary of them."""
+    asked = OmegaConf.to_container(cfg).get("compile")  # type: ignore[union-attr]
+    if not asked:
+        return None
+    arguments: dict[str, Any] = {"dynamic": False}  # batches come in few sizes, and stay in them
+    arguments |= asked if isinstance(asked, dict) else {} if asked is True else {"mode": asked}
+    try:
+        torch.compile(torch.nn.Identity(), **arguments)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"compile={asked}: {error}") from None
+    return arguments
+
+
 def _number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int | None = None) -> Any:
     value = OmegaConf.select(cfg, key, throw_on_missing=True)
     if isinstance(value, bool) or not isinstance(value, (int, kind)) or value != value:
@@ -193,6 +215,13 @@ def _number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int
     if least is not None and value < least:
         raise ValueError(f"{key}={value} is too small; give {least} or more")
     return kind(value)
+
+
+def _truth(cfg: DictConfig, key: str) -> bool:
+    value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    if not isinstance(value, bool):
+        raise ValueError(f"{key}={value} is neither true nor false")
+    return value
 
 
 def _partial(cfg: DictConfig, group: str) -> Any:
@@ -224,7 +253,7 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     for group, keys in WITHOUT_EFFECT.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
-    recipe = {key: plain[key] for key in ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing")}
+    recipe = {key: plain[key] for key in RECIPE}
     return {
         "train": recipe,
         "slim": {"slimming": plain["slimming"]},

@@ -120,15 +120,21 @@ class InMemoryData(LightningDataModule):
         part, rows = batch
         images, labels = self._on(part, rows.device)
         cut = cut_out(images[rows[:, 0]], rows[:, 1], rows[:, 2], rows[:, 3], padding=self.crop_padding)
-        mean, std = (x.to(rows.device).view(-1, 1, 1) for x in (self.mean, self.std))
-        return (cut.float() / 255 - mean) / std, labels[rows[:, 0]]
+        mean, std = self._on("statistics", rows.device)
+        return cut.float().div_(255).sub_(mean).div_(std), labels[rows[:, 0]]
 
     def _on(self, part: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Two tensors that stay on the device: images and labels of a part, or mean and standard deviation."""
         if part not in self._resident or self._resident[part][0].device != device:
-            whole = self.images
-            both = (whole.train, whole.train_labels) if part == "train" else (whole.test, whole.test_labels)
-            self._resident[part] = (both[0].to(device), both[1].to(device))
+            first, second = self._host(part)
+            self._resident[part] = (first.to(device), second.to(device))
         return self._resident[part]
+
+    def _host(self, part: str) -> tuple[Tensor, Tensor]:
+        if part == "statistics":
+            return self.mean.view(-1, 1, 1), self.std.view(-1, 1, 1)
+        whole = self.images
+        return (whole.train, whole.train_labels) if part == "train" else (whole.test, whole.test_labels)
 
 
 class _Rows(Dataset):
