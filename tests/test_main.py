@@ -32,6 +32,9 @@ WRONG = {
     "epochs=0": "epochs=0 is too small; give 1 or more",
     "epochs=-1": "epochs=-1 is too small; give 1 or more",  # Lightning would train for ever
     "finetune.epochs=-1": "finetune.epochs=-1 is too small; give 0 or more",
+    "channels_last=2": "channels_last=2 is neither true nor false",
+    "compile=quickly": "compile=quickly: Unrecognized mode=quickly",
+    "+compile.colour=3": "compile",
     "threads=0": "threads=0 is too small; give 1 or more",
     "seed=-1": "seed=-1 is too small; give 0 or more",
     "net.in_channels=1": "set net.in_channels=3",

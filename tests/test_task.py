@@ -106,6 +106,58 @@ def test_hook_equals_the_term_in_the_loss(accumulate, count, clip, scaled):
     )
 
 
+MEANS = {
+    "contiguous": {"channels_last": False},
+    "compiled, eager": {"compile": {"backend": "eager"}},
+    "compiled, aot_eager": {"compile": {"backend": "aot_eager", "dynamic": False}},
+    "fused": {"optimizer": partial(SGD, fused=True)},
+}
+
+
+@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_makes_it_fast_changes_neither_the_step_nor_the_names(means, accumulate):
+    data = batches(5)
+    task = SlimmingTask(network(), **{"optimizer": SGD, "strength": STRENGTH, **MEANS[means]})
+    lightning_loop(task, data, accumulate_grad_batches=accumulate)
+    oracle = plain_loop(network(), data, strength=STRENGTH, accumulate=accumulate)
+    assert list(task.network.state_dict()) == list(oracle.state_dict())
+    assert largest_difference(task.network, oracle) < 1e-12
+    assert (task.network._compiled_call_impl is not None) == ("compile" in MEANS[means])
+    weight = task.network[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (means != "contiguous")
+    copied = copy.deepcopy(task).network  # what is slimmed is not compiled: its layers have other sizes
+    assert copied._compiled_call_impl is None
+
+
+def test_images_reach_the_network_in_the_asked_layout():
+    seen = []
+    task = SlimmingTask(network(), optimizer=SGD)
+    task.network.register_forward_pre_hook(lambda _, args: seen.append(args[0].stride()))
+    task(torch.zeros(2, 2, 4, 4, dtype=torch.float64))
+    assert seen == [(32, 1, 8, 2)]
+
+
+def test_under_bfloat16_the_penalty_is_that_of_the_loss_in_full_precision():
+    data = [(images.float(), labels) for images, labels in batches(4)]
+    task = SlimmingTask(network().float(), optimizer=SGD, strength=STRENGTH)
+    lightning_loop(task, data, precision="bf16-mixed")
+    oracle = network().float().to(memory_format=torch.channels_last)
+    data = [(images.contiguous(memory_format=torch.channels_last), labels) for images, labels in data]
+    low = torch.autocast("cpu", torch.bfloat16)(oracle.forward)
+    oracle.forward = lambda images: low(images).float()
+    plain_loop(oracle, data, strength=STRENGTH)
+    assert largest_difference(task.network, oracle) < 1e-6
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor_a_step_is_that_of_the_term_in_the_loss():
+    data = batches(3)
+    task = SlimmingTask(network(), optimizer=SGD, strength=STRENGTH, compile={"dynamic": False})
+    lightning_loop(task, data)
+    assert largest_difference(task.network, plain_loop(network(), data, strength=STRENGTH)) < 1e-10
+
+
 def test_callback_gives_ones_own_module_the_same_penalty():
     class Own(LightningModule):
         def __init__(self):
