@@ -12,31 +12,18 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from netslim.slim import emit, graph, shapes, tape
+from netslim.slim import emit
+from netslim.slim.analysis import Proof, analyse
 from netslim.slim.checks import check_keep, check_model
 from netslim.slim.coupling import Units, sample, units
 from netslim.slim.demand import solve
+from netslim.slim.graph import Graph
 from netslim.slim.macs import predicted
-from netslim.slim.prove import Frozen, prove, write
+from netslim.slim.prove import Frozen, prove, untested, write
 from netslim.sparsity import bn_layers
 from netslim.threshold import check_scales, threshold
 
 Model = TypeVar("Model", bound=nn.Module)
-
-
-def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
-    """The dependency graph of a model. It is a copy that runs, so the model is left as it was.
-
-    Without numbers (shapes.py) where that is enough; if such a run fails, with numbers, for the true reason.
-    """
-    inputs = tape.tensors_in(example_input)
-    error = ""
-    for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
-        recorded, error = tape.record(emit.outline(model, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
-        if not error:
-            return graph.build(model, recorded)
-    given = [f"{tuple(t.shape)} on {t.device}" for t in inputs]
-    raise ValueError(f"{type(model).__name__} does not run on the example input {given}: {error}")
 
 
 class Selection(dict[str, Tensor]):
@@ -50,6 +37,11 @@ class Selection(dict[str, Tensor]):
     prunable: int
     removed: int
     held_back: dict[str, int]
+    proof: Proof | None = None  # for slim()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and files hold no network."""
+        return {name: value for name, value in vars(self).items() if name != "proof"}
 
 
 def select_channels(
@@ -98,41 +90,59 @@ def select_channels(
     scales = {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
     check_scales(scales)
     dependencies = analyse(model, example_input)
-    found = _effective_units(model, dependencies, scales, coupling, example_input)
 
-    def choose(share: float) -> dict[str, Tensor]:
-        return threshold(found.score, share, floor=floor, groups=found.number, round_to=round_to)
+    def choose(found: Units) -> Selection:
+        def at(share: float) -> dict[str, Tensor]:
+            return threshold(found.score, share, floor=floor, groups=found.number, round_to=round_to)
 
-    prunable = sum(int((number >= 0).sum()) for number in found.number.values())
-    if target_macs is not None:
-        ratio = _ratio_for(target_macs, dependencies, prunable, choose)
-    assert ratio is not None
-    selection = Selection(choose(ratio))
-    selection.asked, selection.prunable, selection.held_back = ratio, prunable, found.held_back
-    selection.removed = sum(int((~stays).sum()) for stays in selection.values())
+        prunable = sum(int((number >= 0).sum()) for number in found.number.values())
+        asked = ratio if target_macs is None else _ratio_for(target_macs, dependencies, prunable, at)
+        assert asked is not None
+        selection = Selection(at(asked))
+        selection.asked, selection.prunable, selection.held_back = asked, prunable, found.held_back
+        selection.removed = sum(int((~stays).sum()) for stays in selection.values())
+        return selection
+
+    found = _removable(model, dependencies, scales, coupling, [])
+    selection = choose(found)
+    proved = prove(model, dependencies, selection, example_input)
+    if proved.frozen or untested(dependencies, proved.exist, found.number):
+        found, frozen = _effective_units(model, dependencies, scales, coupling, example_input)
+        if frozen:
+            selection = choose(found)
+            proved = prove(model, dependencies, selection, example_input)
+    selection.proof = Proof(model, selection, example_input, dependencies, proved)
     return selection
 
 
 def _effective_units(
-    model: nn.Module, dependencies: graph.Graph, scales: Mapping[str, Tensor], coupling: str, example_input: Any
-) -> Units:
-    """The units that leave for real: a try with 40 % of every layer shows which a size in the code holds."""
+    model: nn.Module, dependencies: Graph, scales: Mapping[str, Tensor], coupling: str, example_input: Any
+) -> tuple[Units, Frozen]:
+    """The units that leave for real: a try with 40 % of every layer shows which a size in the code holds.
+
+    Not needed where a selection is proved and has tested every operation that could hold such a size.
+    """
     frozen: Frozen = []
     while True:
-        found = units(dependencies, scales, coupling, frozen)
-        if not found.score:
-            held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
-            raise ValueError(
-                f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})"
-            )
+        found = _removable(model, dependencies, scales, coupling, frozen)
         tried = prove(model, dependencies, sample(found), example_input, frozen)
         if len(tried.frozen) == len(frozen):
-            return found
+            return found, frozen
         frozen = tried.frozen
 
 
+def _removable(
+    model: nn.Module, dependencies: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Frozen
+) -> Units:
+    found = units(dependencies, scales, coupling, frozen)
+    if not found.score:
+        held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
+        raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})")
+    return found
+
+
 def _ratio_for(
-    target: float, dependencies: graph.Graph, prunable: int, choose: Callable[[float], dict[str, Tensor]]
+    target: float, dependencies: Graph, prunable: int, choose: Callable[[float], dict[str, Tensor]]
 ) -> float:
     """The smallest k/N whose slim network has at most `target` of the multiply-adds."""
     if not 0 < target <= 1:
@@ -190,5 +200,8 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     """
     check_model(model)
     check_keep(model, keep)
+    proof = keep.proof if isinstance(keep, Selection) else None
+    if proof is not None and proof.holds(model, keep, example_input):
+        return write(model, proof.graph, proof.proved, keep)
     dependencies = analyse(model, example_input)
     return write(model, dependencies, prove(model, dependencies, keep, example_input), keep)

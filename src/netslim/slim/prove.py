@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from netslim.slim import emit, plan, tape
+from netslim.slim import emit, plan, rules, tape
+from netslim.slim.computing import new_tensor, pad
 from netslim.slim.demand import solve
-from netslim.slim.graph import Graph
+from netslim.slim.graph import Each, Graph
+from netslim.slim.moving import index_select, move
 from netslim.slim.replay import Finding, replay, touched
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -76,6 +78,29 @@ def write(model: Model, graph: Graph, state: Proved, keep: Mapping[str, Tensor])
     small = emit.emit(model, cut, select, groups, keep)
     setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
     return small
+
+
+def untested(graph: Graph, exist: Tensor, units: Mapping[str, Tensor]) -> bool:
+    """Could a size written in the code hold channels that a proved network with these ids has left whole?
+
+    units: BN name -> unit per channel, -1 where it cannot leave. Sizes are held by operations that move data or make
+    tensors; all others take them from what they read.
+    """
+    leave = torch.zeros(int(graph.classes.max()) + 1, dtype=torch.bool)
+    for flow in graph.flows.values():
+        if isinstance(flow, Each) and flow.norm in units:
+            leave[graph.classes[flow.out[units[flow.norm] >= 0]]] = True
+    nodes = graph.tape.nodes
+    read = {ref for node in nodes for ref in node.reads}
+    for position, node in enumerate(nodes):
+        rule = rules.rule_for(node)
+        if rule is new_tensor and not read.isdisjoint(node.outs):
+            return True
+        if rule in (move, index_select, pad) and any(
+            leave[graph.classes[ids]].any() and exist[ids].all() for ids in touched(graph, position)
+        ):
+            return True
+    return False
 
 
 def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:

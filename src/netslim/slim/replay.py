@@ -22,7 +22,7 @@ from torch import Tensor
 
 from netslim.slim.emit import Cut
 from netslim.slim.graph import Each, Graph
-from netslim.slim.ids import Weight
+from netslim.slim.ids import Weight, shrink
 from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 
 
@@ -198,4 +198,4 @@ def touched(dense: Graph, position: int) -> list[Tensor]:
     node = dense.tape.nodes[position]
     groups = [[dense.sym.get(ref) for ref in refs] for refs in (node.reads, node.outs)]
     nothing = torch.empty(0, dtype=torch.long)
-    return [torch.cat([nothing, *(s.unique() for s in syms if isinstance(s, Tensor))]) for syms in groups]
+    return [torch.cat([nothing, *(shrink(s).unique() for s in syms if isinstance(s, Tensor))]) for syms in groups]

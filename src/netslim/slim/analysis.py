@@ -1,0 +1,86 @@
+"""The analysis of a model, and whether it still holds when the model is to be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from netslim.slim import emit, graph, shapes, tape
+from netslim.slim.prove import Proved
+
+
+def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
+    """Run the model once and build its graph. It is a copy that runs, so the model is left as it was.
+
+    Without numbers (shapes.py) where that is enough; if such a run fails, with numbers, for the true reason.
+
+    Raises:
+        ValueError: the model does not run on the example input.
+    """
+    inputs = tape.tensors_in(example_input)
+    error = ""
+    for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
+        recorded, error = tape.record(emit.outline(model, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
+        if not error:
+            return graph.build(model, recorded)
+    given = [f"{tuple(t.shape)} on {t.device}" for t in inputs]
+    raise ValueError(f"{type(model).__name__} does not run on the example input {given}: {error}")
+
+
+class Proof:
+    """That these channels can be cut out of this model, found for this input; kept so that it is not found twice."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        keep: Mapping[str, Tensor],
+        example_input: Any,
+        dependencies: graph.Graph,
+        proved: Proved,
+    ) -> None:
+        self.graph, self.proved = dependencies, proved
+        self.keep = {name: stays.clone() for name, stays in keep.items()}
+        self.seen = list(_look(model, example_input, not dependencies.tape.on_meta))
+
+    def holds(self, model: nn.Module, keep: Mapping[str, Tensor], example_input: Any) -> bool:
+        """Is this the same model with the same channels and input, and did nothing change that the proof rests on?
+
+        Weights may have changed: it says nothing about them.
+        """
+        now = list(_look(model, example_input, not self.graph.tape.on_meta))
+        return (
+            len(now) == len(self.seen)
+            and all(_same(a, b) for a, b in zip(now, self.seen, strict=True))
+            and self.keep.keys() == keep.keys()
+            and all(torch.equal(stays, keep[name].cpu()) for name, stays in self.keep.items())
+        )
+
+
+def _look(model: nn.Module, example_input: Any, numbers: bool) -> Iterator[Any]:
+    """All attributes of all modules but the mode, containers entry by entry; the input; sizes and kinds of tensors.
+
+    numbers: also whether any number in a tensor may have changed; that of indices in any case.
+    """
+    for module in model.modules():
+        yield module
+        for name, value in vars(module).items():
+            if isinstance(value, dict):
+                yield from (*value, *value.values())
+            elif isinstance(value, (list, set)):
+                yield from value
+            elif name != "training":
+                yield value
+    for leaf in [*model.parameters(), *model.buffers(), *tree_leaves(example_input)]:
+        yield leaf
+        if isinstance(leaf, Tensor):
+            yield from (leaf.shape, leaf.dtype, leaf.device)
+            if numbers or not leaf.is_floating_point():
+                yield object() if leaf.is_inference() else leaf._version  # no version: count it as changed
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, torch.Size, torch.device)) and a == b)
