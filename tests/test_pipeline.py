@@ -1,5 +1,6 @@
 """A whole small sweep through the command's entry point. Oracles: accuracy and stages counted by hand, events read."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +21,11 @@ LAYERS = [16, 16, "M", 32, 32, "M", 64, 64]
 
 
 def run(*words: str) -> None:
-    """What ``netslim WORDS`` does, in this process."""
+    """``netslim WORDS``: a sweep in a process of its own (it forks), one job in this one."""
+    if "-m" in words:
+        if code := subprocess.run([sys.executable, "-m", "netslim", *words]).returncode:
+            raise SystemExit(code)
+        return
     GlobalHydra.instance().clear()
     sweep.started.clear()
     with pytest.MonkeyPatch.context() as patch:
