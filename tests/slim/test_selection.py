@@ -138,3 +138,24 @@ def test_ties_and_signed_scales(oracle, images):
         keep = netslim.select_channels(model, ratio, x)
         assert keep.removed == int(ratio * keep.prunable + 1e-9)
         netslim.slim(model, keep, x)
+
+
+def test_a_number_made_from_the_width_holds_the_channels(oracle, images):
+    """With fewer channels the factor would be another one."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+            self.b = nn.Sequential(nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3))
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(x * x.shape[1] ** -0.5)
+
+    x = images(8)
+    model = oracle.lively(Scaled(), x)
+    oracle.prove(model, {"a.1": torch.arange(8) % 2 == 0, "b.1": torch.arange(6) > 2}, x)
+    keep = netslim.select_channels(model, 0.5, x)
+    assert list(keep) == ["b.1"]
+    assert keep.held_back == {"mul": 8}

@@ -17,8 +17,9 @@ from netslim.slim import emit, plan, rules, tape
 from netslim.slim.computing import new_tensor, pad
 from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
+from netslim.slim.ids import shrink
 from netslim.slim.moving import index_select, move
-from netslim.slim.replay import Finding, replay, touched
+from netslim.slim.replay import Finding, replay
 
 Model = TypeVar("Model", bound=nn.Module)
 Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
@@ -53,7 +54,8 @@ def prove(
         cut, select, groups = _changes(graph, state)
         on_meta = graph.tape.on_meta
         trial = emit.outline(model, cut, select, groups, on_meta)
-        found = replay(graph, state.exist, cut, *tape.record(trial, example_input, on_meta=on_meta))
+        reordered = {name for name, _ in state.orders.order}
+        found = replay(graph, state.exist, cut, reordered, *tape.record(trial, example_input, on_meta=on_meta))
         if found.position is not None:
             state.frozen.append(_freeze(graph, state.exist, found))
             state.orders = Finding()
@@ -110,3 +112,11 @@ def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
             if not exist[ids].all():
                 return graph.tape.nodes[position].name, ids
     raise RuntimeError(f"no slim network could be proved equal to the masked one: {found.reason}")
+
+
+def touched(graph: Graph, position: int) -> list[Tensor]:
+    """The ids that one operation of the dense network reads, and those that it makes."""
+    node = graph.tape.nodes[position]
+    groups = [[graph.sym.get(ref) for ref in refs] for refs in (node.reads, node.outs)]
+    nothing = torch.empty(0, dtype=torch.long)
+    return [torch.cat([nothing, *(shrink(s).unique() for s in syms if isinstance(s, Tensor))]) for syms in groups]

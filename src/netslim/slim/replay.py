@@ -5,12 +5,13 @@ tape promised to it, in an order that its parameters follow. Three things can co
 
     nothing       each tensor of the slim network holds the channels it should: done
     reorder       a tensor holds the right channels in another order (after a channel shuffle): the parameters that
-    read it
-                  are cut anew, in that order
+                  read it are cut anew, in that order
     deviation     a size is written in the code instead of derived from a shape, as in x.view(-1, 512) or x[:, :32]; the
                   channels that this operation touches are frozen, and the engine solves again
 
-So what leaves the engine has been checked, operation by operation, for the network at hand.
+So what leaves the engine has been checked, operation by operation, for the network at hand. Most operations need no
+rule for that: one that reads the twins of what the dense one reads, whose inputs hold what was promised in the dense
+order, and which takes its sizes from them, keeps the promise for its outputs.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from netslim.slim import computing as c
+from netslim.slim import moving, rules
 from netslim.slim.emit import Cut
-from netslim.slim.graph import Each, Graph
+from netslim.slim.graph import Each, Graph, Mix
 from netslim.slim.ids import Weight, shrink
-from netslim.slim.tape import Tape, is_own_selection, unread_aliases
+from netslim.slim.tape import Node, Ref, Tape, is_own_selection, leaves, unread_aliases
+
+SAME_NUMBERS = {c.pointwise, c.follows_first, c.batch_norm, c.per_channel, c.reduction, c.softmax}
+SIZES_FROM_INPUTS = SAME_NUMBERS | {
+    *(c.barrier, c.convolution, c.filled, c.linear, c.untouched),
+    *(moving.concatenate, moving.transpose),
+}
 
 
 class Deviation(Exception):
@@ -43,7 +52,8 @@ class Finding:
 class Replay(Graph):
     """The rules' view of the slim network: looks up in the dense graph what the dense graph made up."""
 
-    def __init__(self, dense: Graph, exist: Tensor, cut: Cut, tape: Tape) -> None:
+    def __init__(self, dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], tape: Tape) -> None:
+        """reordered: parameters that are not cut in the dense order."""
         super().__init__(tape, dense.norms)
         self.dense, self.exist, self.cut, self.finding = dense, exist, cut, Finding()
         names = {name: ref for ref, name in dense.tape.state.items()}
@@ -51,6 +61,7 @@ class Replay(Graph):
         self.twin.update(zip(tape.inputs, dense.tape.inputs, strict=True))
         for ref, name in tape.state.items():
             self.sym[ref] = self._state(name, names.get(name))
+        self.kept = set(self.twin) - {ref for ref, name in tape.state.items() if name in reordered}
 
     def _state(self, name: str, dense_ref: int | None) -> Tensor | Weight | None:
         """What a parameter or buffer holds: the ids it had when the dense network was analysed, less those cut."""
@@ -61,6 +72,61 @@ class Replay(Graph):
             if (name, dim) in self.cut:
                 sym = sym.index_select(dim, self.cut[name, dim])
         return sym
+
+    def compare(self, node: Node, twin: Node) -> None:
+        """One operation of the slim network beside that of the dense one."""
+        rule = rules.rule_for(node)
+        mine, theirs = _numbers(self.tape, node), _numbers(self.dense.tape, twin)
+        if rule in SAME_NUMBERS and mine != theirs:
+            raise Deviation(f"it computes with {mine} instead of {theirs}")
+        constants = self.tape.numbers.keys() & node.reads
+        self.twin.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in constants)
+        self.kept |= constants
+        self.twin.update(zip(node.outs, twin.outs, strict=False))
+        reads_twins = self.kept.issuperset(node.reads) and [self.twin[ref] for ref in node.reads] == twin.reads
+        if reads_twins and rule in SIZES_FROM_INPUTS and self._plain(self.dense.flows.get(self.position)):
+            self.kept.update(ref for ref in node.outs if self._certain(ref, rule is moving.concatenate))
+        else:
+            self.step(node)
+
+    def step(self, node: Node) -> None:
+        for ref in self.kept.intersection(node.reads):
+            if ref not in self.sym:
+                self.sym[ref] = self._promise(ref)
+        super().step(node)
+        self.kept.update(ref for ref in node.outs if self._keeps(ref))
+
+    def _plain(self, flow: Each | Mix | None) -> bool:
+        """Neither a BN layer that selects nor channels in groups."""
+        if isinstance(flow, Each):
+            return not flow.norm or flow.tied[0]
+        return flow is None or len(flow.ins) == 1
+
+    def _certain(self, ref: int, joined: bool) -> bool:
+        """Does an output that should hold what was promised do so? Not certain of channels along two dimensions."""
+        if self.dense.sym.get(self.twin[ref]) is None:
+            return self.tape.shape[ref] == self.dense.tape.shape[self.twin[ref]]
+        return not joined or self._promise(ref) is not None
+
+    def _promise(self, ref: int) -> Tensor | Weight | None:
+        """What a tensor should hold: its twin's ids that exist, where these lie along one dimension."""
+        sym = self.dense.sym.get(self.twin[ref])
+        if not isinstance(sym, Tensor):
+            return sym
+        small = shrink(sym)
+        if sum(n > 1 for n in small.shape) > 1:
+            return None
+        line = small.flatten()
+        line = line[self.exist[line]]
+        return line.reshape([-1 if n > 1 else 1 for n in small.shape]).expand(self.tape.shape[ref])
+
+    def _keeps(self, ref: int) -> bool:
+        mine, promised = self.sym.get(ref), self._promise(ref) if ref in self.twin else None
+        if isinstance(mine, Tensor) and isinstance(promised, Tensor):
+            return torch.equal(shrink(mine), shrink(promised))
+        return isinstance(mine, Weight) and mine == promised
+
+    # what rules call -----------------------------------------------------------------------------------------------
 
     def untracked(self, key: tuple[int, int], n: int) -> Tensor:
         line = self.dense.made.get((self.twin.get(key[0], -1), key[1]))
@@ -151,9 +217,12 @@ class Replay(Graph):
         return self.untracked((ref, side), n)
 
 
-def replay(dense: Graph, exist: Tensor, cut: Cut, tape: Tape, error: str) -> Finding:
-    """Compare the slim network's tape with the dense graph. error: why the recording ended early, or ""."""
-    view = Replay(dense, exist, cut, tape)
+def replay(dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], tape: Tape, error: str) -> Finding:
+    """Compare the slim network's tape with the dense graph.
+
+    reordered: parameters that are not cut in the dense order. error: why the recording ended early, or "".
+    """
+    view = Replay(dense, exist, cut, reordered, tape)
     nodes = dense.tape.nodes
     skip = unread_aliases(dense.tape)
     at = 0
@@ -167,10 +236,10 @@ def replay(dense: Graph, exist: Tensor, cut: Cut, tape: Tape, error: str) -> Fin
                 raise Deviation("the slim network does more than the dense one")
             if not selection and node.name != nodes[at].name:
                 raise Deviation(f"{node.name} instead of {nodes[at].name}")
-            if not selection:
-                view.twin.update(zip(node.outs, nodes[at].outs, strict=False))
-            if at not in skip:
+            if selection:
                 view.step(node)
+            elif at not in skip:
+                view.compare(node, nodes[at])
             at += not selection or is_own_selection(dense.tape, nodes[at])
         view.position = min(at, len(nodes) - 1)
         if error or at < len(nodes):
@@ -188,14 +257,15 @@ def _compare_outputs(dense: Graph, view: Replay) -> None:
     if [view.tape.shape[r] for r in ours] != [dense.tape.shape[r] for r in theirs]:
         raise Deviation("the outputs have other shapes")
     for a, b in zip(ours, theirs, strict=True):
+        if a in view.kept and view.twin[a] == b:
+            continue
         mine, promised = view.sym.get(a), dense.sym.get(b)
         if isinstance(promised, Tensor) and not (isinstance(mine, Tensor) and torch.equal(mine, promised)):
             raise Deviation("the outputs hold other channels")
 
 
-def touched(dense: Graph, position: int) -> list[Tensor]:
-    """The ids that one operation of the dense network reads, and those that it makes."""
-    node = dense.tape.nodes[position]
-    groups = [[dense.sym.get(ref) for ref in refs] for refs in (node.reads, node.outs)]
-    nothing = torch.empty(0, dtype=torch.long)
-    return [torch.cat([nothing, *(shrink(s).unique() for s in syms if isinstance(s, Tensor))]) for syms in groups]
+def _numbers(tape: Tape, node: Node) -> list[float]:
+    """All numbers among an operation's arguments."""
+    values = leaves([node.args, *node.kwargs.values()])
+    numbers = [tape.numbers.get(value.index) if isinstance(value, Ref) else value for value in values]
+    return [number for number in numbers if isinstance(number, (int, float))]

@@ -51,7 +51,8 @@ def plain(*tensors: Any) -> bool:
 def pointwise(x: Any, *others: Any) -> Tensor | None:
     """The result has the shape of the first; others are numbers, or tensors that broadcast to it."""
     for other in others:
-        if isinstance(other, Tensor) and not (plain(other) and _broadcasts(other.shape, x.shape)):
+        scalar = not isinstance(other, Tensor) or (other.dim() == 0 and not other.is_complex())
+        if not scalar and not (plain(other) and _broadcasts(other.shape, x.shape)):
             return None
     return empty(x, *x.shape) if plain(x) else None
 

@@ -53,6 +53,7 @@ class Tape:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
+    numbers: dict[int, float] = field(default_factory=dict)  # values of scalars that come from outside, as in x * 0.5
     on_meta: bool = False  # run without numbers (shapes.py)
 
 
@@ -79,11 +80,18 @@ class _Recorder(TorchDispatchMode):
             tape.integers[number] = tensor
         return number
 
+    def add_outer(self, tensor: Tensor) -> None:
+        """A tensor that no recorded operation made."""
+        number = self.add(tensor)
+        if tensor.dim() == 0 and tensor.device != shapes.META and not tensor.is_complex():
+            self.tape.numbers[number] = tensor.item()
+
     def refs(self, value: Any, reads: list[int]) -> Any:
         """The same arguments with numbers for tensors."""
         if isinstance(value, Tensor):
-            known = self.number.get(id(value))
-            reads.append(self.add(value) if known is None else known)
+            if id(value) not in self.number:
+                self.add_outer(value)
+            reads.append(self.number[id(value)])
             if self.tape.on_meta and value.device == shapes.META and not value.is_floating_point():
                 raise TypeError("the values of an integer tensor matter")
             return Ref(reads[-1])
@@ -124,6 +132,15 @@ def _signature(func: Any) -> tuple[str, list[int]]:
     name = func._schema.name.removeprefix("aten::")
     name = name[:-1] if name.endswith("_") and not name.startswith("__") else name
     return name, [i for i, argument in enumerate(func._schema.arguments) if argument.is_write]
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is in an operation's nested arguments."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
 
 
 def unread_aliases(tape: Tape) -> set[int]:
