@@ -20,6 +20,7 @@ log = logging.getLogger("netslim")
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 PATIENCE = 30.0  # seconds for a job to stop by itself
+SLURM = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # in a job of hydra/launcher=submitit_slurm
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -54,6 +55,8 @@ def run(work: Callable[[], float], describe: Callable[[BaseException], str | Non
     process = context.Process(target=_child, args=(work, describe, command, sender, os.getpid()))
     process.start()
     sender.close()
+    if SLURM:  # submitit lets SIGTERM pass
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         process.join()
     finally:  # a signal to the parent: the job stops too
@@ -70,7 +73,7 @@ def run(work: Callable[[], float], describe: Callable[[BaseException], str | Non
     if isinstance(result, float) and process.exitcode == 0:
         return result
     if process.exitcode in (TERMINATED, -signal.SIGTERM):
-        if "SLURM_JOB_ID" in os.environ:
+        if SLURM:
             sys.exit(TERMINATED)
         raise JobFailed("stopped by SIGTERM")
     raise JobFailed(result if isinstance(result, str) else _reason(process.exitcode or 0))

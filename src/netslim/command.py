@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 PACKAGED = Path(__file__).parent / "conf"
@@ -20,6 +23,11 @@ def typed() -> str:
 def repeat(hydra: DictConfig) -> str:
     """The command that repeats just this job, from Hydra's own configuration, which every worker has."""
     return shlex.join(["netslim", *_flags(hydra), *hydra.overrides.task])
+
+
+def alone(overrides: Sequence[str]) -> str:
+    """The same for a job that never started, in the process of its sweep."""
+    return shlex.join(["netslim", *_flags(cast(DictConfig, HydraConfig.get())), *overrides])
 
 
 def _flags(hydra: DictConfig) -> list[str]:

@@ -16,10 +16,12 @@ from netslim.files import Record, read_json, write_json
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 
 
-def note(sweep: Path, overrides: Sequence[str], state: str, *, command: str, reason: str = "") -> None:
-    """Write the state of the job with these overrides, the command that repeats it, and why it failed."""
-    record = {"state": state, "reason": reason, "command": command, "host": platform.node(), "pid": os.getpid()}
-    write_json(_path(sweep, overrides), record)
+def note(
+    sweep: Path, overrides: Sequence[str], state: str, *, command: str, value: float | None = None, reason: str = ""
+) -> None:
+    """Write the state of the job with these overrides, the command that repeats it, its result or why it failed."""
+    where = {"host": platform.node(), "pid": os.getpid()}
+    write_json(_path(sweep, overrides), {"state": state, "value": value, "reason": reason, "command": command, **where})
 
 
 def read(sweep: Path, overrides: Sequence[str]) -> Record | None:

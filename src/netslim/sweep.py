@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ log = logging.getLogger("netslim")
 # conf/hydra/launcher/ overrides the plugins' defaults under the plugins' names; that they validate it is welcome.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
+PLUGINS = {  # launcher -> the extra that installs it, what it installs
+    "joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+}
 started: dict[Path, list[list[str]]] = {}  # folder -> jobs: what is due when this process ends
 
 
@@ -47,6 +52,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder, jobs = _folder(config), grid(config)
+        _check_installed(config)
         if not ranks.is_first() or folder in started:  # the latter: it goes on after a worker was killed
             return
         artifacts.write_sweep(folder, command.typed(), jobs, earlier=_earlier(folder, jobs))
@@ -63,10 +69,10 @@ class Sweep(Callback):
         if config.hydra.mode != RunMode.MULTIRUN or not ranks.is_first():
             return
         if job_return.status == JobStatus.COMPLETED:
-            _note(config, status.FINISHED)
+            _note(config, status.FINISHED, value=job_return.return_value)
             return
         error = job_return._return_value  # the property of that name raises it
-        _note(config, status.FAILED, " ".join(str(error).split()) or type(error).__name__)
+        _note(config, status.FAILED, reason=" ".join(str(error).split()) or type(error).__name__)
         log.error("job failed; to repeat just this one: %s", command.repeat(config.hydra))
 
 
@@ -93,7 +99,7 @@ def summary() -> int:
         if lost:
             print(f"\nnetslim: {len(lost)} of {len(jobs)} jobs did not finish:", file=sys.stderr)
         for overrides, record in lost:
-            again = record["command"] if record else shlex.join(["netslim", *overrides])
+            again = record["command"] if record else command.alone(overrides)
             print(f"  {status.reason(record)}\n    {again}", file=sys.stderr)
     if missing:
         print("The same command runs only what is missing.", file=sys.stderr)
@@ -122,6 +128,13 @@ def workers(threads: int | None, devices: Any, accelerator: str) -> int:
 OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)
 
 
+def _check_installed(config: DictConfig) -> None:
+    name = config.hydra.runtime.choices["hydra/launcher"]
+    extra, plugin = PLUGINS.get(name, ("", "hydra"))
+    if find_spec(plugin) is None:
+        raise ValueError(f"hydra/launcher={name} is not installed: pip install 'netslim[{extra}]'")
+
+
 def _earlier(folder: Path, jobs: list[list[str]]) -> list[artifacts.Record]:
     """What earlier commands asked for in this folder and this one does not: their jobs, with the command of each."""
     known = artifacts.load_sweep(folder)
@@ -139,9 +152,9 @@ def _folder(config: DictConfig) -> Path:
     return artifacts.sweep_folder(config.outputs, config.name)
 
 
-def _note(config: DictConfig, state: str, why: str = "") -> None:
+def _note(config: DictConfig, state: str, **result: Any) -> None:
     again = command.repeat(config.hydra)
-    status.note(_folder(config), config.hydra.overrides.task, state, command=again, reason=why)
+    status.note(_folder(config), config.hydra.overrides.task, state, command=again, **result)
 
 
 def _stop(*_: Any) -> None:
