@@ -1,11 +1,12 @@
 # make demo     the whole pruning lab on handwritten digits, with its report
 # make test     everything the project asserts
 # make bench    netslim beside torch-pruning on 20 networks
+# make bench-train   netslim's training beside a loop like the authors'
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench lint install tools clean
+.PHONY: demo test bench bench-train lint install tools clean
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -34,6 +35,9 @@ test: lint
 
 bench: tools
 	$(BIN)/python tests/benchmarks/slim_vs_rival.py --out outputs/benchmark/slim_vs_rival.md
+
+bench-train: install
+	$(BIN)/python tests/benchmarks/train_vs_plain.py --out outputs/benchmark/train_vs_plain.md
 
 clean:
 	rm -rf $(VENV) build dist

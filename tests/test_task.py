@@ -188,6 +188,17 @@ def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
     assert tester.callback_metrics["test/total"].item() == len(data[0][1])
 
 
+@pytest.mark.parametrize("limits", [{}, {"max_steps": 5}, {"limit_train_batches": 5}])
+def test_the_logged_loss_is_the_mean_over_the_images_of_the_epoch(limits):
+    data = batches(8)
+    task = SlimmingTask(network(), optimizer=partial(torch.optim.SGD, lr=0.0))
+    lightning_loop(task, data, **limits)
+    losses = [F.cross_entropy(network()(images), labels) for images, labels in data[: 5 if limits else 8]]
+    assert task.trainer.callback_metrics["loss/train"].item() == pytest.approx(torch.stack(losses).mean().item())
+    right = [(network()(images).argmax(1) == labels).float().mean() for images, labels in data[: 5 if limits else 8]]
+    assert task.trainer.callback_metrics["accuracy/train"].item() == pytest.approx(torch.stack(right).mean().item())
+
+
 def test_smoothing_is_for_training_alone():
     data = batches(1)
     task = SlimmingTask(network(), optimizer=partial(torch.optim.SGD, lr=0.0), label_smoothing=0.3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -59,32 +58,41 @@ class SlimmingTask(LightningModule):
         self._compile = compile
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._scales: list[nn.Parameter] = []
+        self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.contiguous(memory_format=self.layout))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, "train")
+        loss, correct = self._loss(batch, self.label_smoothing)
+        # Added up on the device and logged once: logging every step costs more than the penalty.
+        self._sums += torch.stack([loss.detach() * len(correct), correct.sum()])
+        self._seen += len(correct)
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step(batch, "val")
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step(batch, "test")
+        correct = self._evaluate(batch, "test")
+        counts = {"test/correct": correct.sum(), "test/total": torch.ones_like(correct).sum()}  # for "1000/10000"
+        self.log_dict(counts, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="sum", logger=False)
 
-    def _step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+    def _loss(self, batch: tuple[Tensor, Tensor], label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """The mean cross-entropy (0-d), and 1.0 for each image that is classified correctly, else 0.0 (N,)."""
         images, labels = batch  # (N, C, H, W), (N,)
         logits = self(images)  # (N, classes)
-        smoothing = self.label_smoothing if split == "train" else 0.0
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        correct = (logits.detach().argmax(dim=1) == labels).float()
-        scores = {f"loss/{split}": loss.detach(), f"accuracy/{split}": correct.mean()}
-        log = partial(self.log_dict, on_step=False, on_epoch=True, sync_dist=True)
-        log(scores, batch_size=len(labels))
-        if split == "test":  # exact counts, for "1000/10000"
-            counts = {"test/correct": correct.sum(), "test/total": torch.full_like(loss, len(labels))}
-            log(counts, reduce_fx="sum", logger=False)
-        return loss
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return loss, (logits.detach().argmax(dim=1) == labels).float()
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+        loss, correct = self._loss(batch)
+        self._log_scores(split, loss, correct.mean(), len(correct))
+        return correct
+
+    def _log_scores(self, split: str, loss: Tensor, accuracy: Tensor, count: int) -> None:
+        scores = {f"loss/{split}": loss, f"accuracy/{split}": accuracy}
+        self.log_dict(scores, on_step=False, on_epoch=True, sync_dist=True, batch_size=count)
 
     def on_fit_start(self) -> None:
         self._scales = sparsity.bn_scales(self.network)
@@ -93,10 +101,20 @@ class SlimmingTask(LightningModule):
         if self._compile is not None:
             self.network.compile(**self._compile)
 
+    def on_train_start(self) -> None:
+        self._sums, self._seen = torch.zeros(2, device=self.device), 0
+
     def on_after_backward(self) -> None:
         """Add λ·sign(γ) to the gradients of γ: the L1 term of equation 1, which never shows in the logged loss."""
         if self.strength:
             sparsity.add_l1_subgradient(self._scales, penalty_weight(self.trainer, self.strength, like=self._scales[0]))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            loss, accuracy = self._sums / self._seen
+            self._log_scores("train", loss, accuracy, self._seen)
+            self._sums, self._seen = torch.zeros_like(self._sums), 0
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.training or self.trainer.validating:

@@ -1,0 +1,93 @@
+"""A training step and the latency of a slim network beside the dense one, in turns, with the MACs of both."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from plain_loop import Clock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import netslim
+from netslim.__main__ import CONF
+
+RATIOS = {"vgg_small": 0.5, "vgg19": 0.7, "preresnet164": 0.6, "densenet40": 0.6}  # the paper's largest for CIFAR-10
+TRAIN_BATCH, EVAL_BATCH = 64, 256
+ROUNDS = 3
+
+
+def measure(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
+    """Times of the dense network over those of the slim one; half of the channels go where the paper has no ratio."""
+    torch.manual_seed(0)
+    dense, small, ratio = pair(name)
+    example = torch.zeros(1, 3, 32, 32)
+    costs = [netslim.count(network, example_input=example) for network in (dense, small)]
+    networks = [network.to(device, memory_format=torch.channels_last) for network in (dense, small)]
+    images = torch.randn(EVAL_BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.arange(TRAIN_BATCH, device=device) % 10
+    clock = Clock(device)
+    row: dict[str, Any] = {"network": name, "ratio": ratio, "macs": costs[0].macs / costs[1].macs}
+    row["params"] = costs[0].params / costs[1].params
+    row["step"] = in_turns([step(network, images[:TRAIN_BATCH], labels) for network in networks], clock, seconds)
+    for batch in (1, EVAL_BATCH):
+        row[f"latency {batch}"] = in_turns([forward(network, images[:batch]) for network in networks], clock, seconds)
+    return row
+
+
+def pair(name: str) -> tuple[nn.Module, nn.Module, float]:
+    """A dense network with γ drawn evenly from 0..1, the slim one, and the share of channels removed."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        dense = instantiate(compose("config", [f"net={name}"]).net, num_classes=10)
+    for bn in netslim.bn_layers(dense).values():
+        nn.init.uniform_(bn.weight)
+    ratio, example = RATIOS.get(name, 0.5), torch.zeros(1, 3, 32, 32)
+    keep = netslim.select_channels(dense, ratio=ratio, example_input=example)
+    return dense, netslim.slim(copy.deepcopy(dense), keep, example_input=example), ratio
+
+
+def step(network: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    """A step of fine-tuning."""
+    sgd = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+
+    def run() -> None:
+        network.train()
+        F.cross_entropy(network(images), labels).backward()
+        sgd.step()
+        sgd.zero_grad()
+
+    return run
+
+
+def forward(network: nn.Module, images: Tensor) -> Callable[[], None]:
+    def run() -> None:
+        network.eval()
+        with torch.inference_mode():
+            network(images)
+
+    return run
+
+
+def in_turns(works: list[Callable[[], None]], clock: Clock, seconds: float) -> dict[str, float]:
+    """Median seconds of each, and of the ratio of the first to the second, over rounds in which each has its turn."""
+    times: list[list[float]] = []
+    for _ in range(ROUNDS):
+        times.append([per_call(work, clock, seconds / 4) for work in works])
+    dense, small = (statistics.median(column) for column in zip(*times, strict=True))
+    return {"dense": dense, "slim": small, "faster": statistics.median(a / b for a, b in times)}
+
+
+def per_call(work: Callable[[], None], clock: Clock, seconds: float) -> float:
+    work()  # warms up
+    calls, start = 0, clock.now()
+    while (spent := time.perf_counter() - start) < seconds or calls == 0:
+        work()
+        clock.now()
+        calls += 1
+    return spent / calls
