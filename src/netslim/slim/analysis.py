@@ -42,16 +42,16 @@ class Proof:
         dependencies: graph.Graph,
         proved: Proved,
     ) -> None:
-        self.graph, self.proved = dependencies, proved
+        self.on_meta, self.proved = dependencies.tape.on_meta, proved
         self.keep = {name: stays.clone() for name, stays in keep.items()}
-        self.seen = list(_look(model, example_input, not dependencies.tape.on_meta))
+        self.seen = list(_look(model, example_input, not self.on_meta))
 
     def holds(self, model: nn.Module, keep: Mapping[str, Tensor], example_input: Any) -> bool:
         """Is this the same model with the same channels and input, and did nothing change that the proof rests on?
 
         Weights may have changed: it says nothing about them.
         """
-        now = list(_look(model, example_input, not self.graph.tape.on_meta))
+        now = list(_look(model, example_input, not self.on_meta))
         return (
             len(now) == len(self.seen)
             and all(_same(a, b) for a, b in zip(now, self.seen, strict=True))

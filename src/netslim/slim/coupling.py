@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,11 +46,11 @@ def units(
     frozen: (operation, ids) that the replay found to be held by a size written in the code.
     """
     classes = graph.classes
-    why = [""] * (int(classes.max()) + 1)
     worst = _scores(graph, scales)
+    why = np.full(len(worst), "coupled", dtype=object)
     for reason, line in [*graph.pins, *graph.demands, *frozen]:
-        for i in classes[line].unique().tolist():
-            worst[i], why[i] = torch.inf, reason
+        worst[classes[line]] = torch.inf
+        why[classes[line].numpy()] = reason
     if coupling == "keep":
         worst[~_killed_alone(graph, scales)] = torch.inf
     unit = _balanced(graph, worst)
@@ -62,7 +63,7 @@ def units(
         mine = classes[out]
         allowed = worst[mine].isfinite()
         if name in scales:
-            held.update(why[i] or "coupled" for i in mine[~allowed].tolist())
+            held.update(why[mine[~allowed].numpy()].tolist())
             if allowed.any():
                 found.number[name] = unit[mine].where(allowed, -1)
                 found.score[name] = worst[mine].where(allowed, 0.0)
@@ -115,22 +116,22 @@ def _reads(graph: Graph) -> list[Tensor]:
 
 def _scores(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
     """The score of every class: the largest among what is read of it; infinite where no BN can make it zero."""
-    score = torch.full((graph.ids.count,), torch.inf, dtype=torch.float64)
+    score = np.full(graph.ids.count, np.inf)
     for line in graph.zeros:
-        score[line] = 0.0
+        score[line.numpy()] = 0.0
     for flow in graph.flows.values():
         if isinstance(flow, Mix):
             continue
+        out, ins = flow.out.numpy(), [line.numpy() for line in flow.ins]
         if flow.norm in scales:
-            size = scales[flow.norm].detach().abs().double().cpu()
-            score[flow.out] = torch.minimum(size, score[flow.ins[0]])
+            score[out] = np.minimum(scales[flow.norm].detach().abs().double().cpu().numpy(), score[ins[0]])
+        elif flow.zero == "first":
+            score[out] = score[ins[0]]
         elif flow.zero != "never":
-            ins = torch.stack([score[line] for line in flow.ins])
-            score[flow.out] = ins[0] if flow.zero == "first" else ins.amin(0) if flow.zero == "any" else ins.amax(0)
+            score[out] = (np.minimum if flow.zero == "any" else np.maximum).reduce([score[line] for line in ins])
     worst = torch.zeros(int(graph.classes.max()) + 1, dtype=torch.float64)
-    for ids in _reads(graph):
-        worst.scatter_reduce_(0, graph.classes[ids], score[ids], "amax")
-    return worst
+    read = torch.cat([torch.empty(0, dtype=torch.long), *_reads(graph)])
+    return worst.scatter_reduce_(0, graph.classes[read], torch.from_numpy(score)[read], "amax")
 
 
 EVERYTHING = frozenset([-1])  # the neutral element of the intersection

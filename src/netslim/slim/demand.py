@@ -16,10 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from netslim.slim.graph import Balance, Each, Graph, Mix
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -38,64 +42,68 @@ def solve(graph: Graph, keep: Mapping[str, Tensor], frozen: Tensor | None = None
     """
     zero = known_zeros(graph, keep)
     need = needed(graph, zero)
-    return Demand(zero, need, existing(graph, zero, need, frozen))
+    exist = existing(graph, need, frozen)
+    return Demand(*(torch.from_numpy(facts) for facts in (zero, need, exist)))
 
 
-def known_zeros(graph: Graph, keep: Mapping[str, Tensor]) -> Tensor:
-    zero = torch.zeros(graph.ids.count, dtype=torch.bool)
+def known_zeros(graph: Graph, keep: Mapping[str, Tensor]) -> Bools:
+    zero = np.zeros(graph.ids.count, dtype=bool)
     for line in graph.zeros:
-        zero[line] = True
+        zero[line.numpy()] = True
     for flow in graph.flows.values():
+        out = flow.out.numpy()
         if isinstance(flow, Mix):
             if not flow.bias:
-                zero[flow.out] = zero[flow.ins].all(1, keepdim=True).expand(flow.out.shape)
+                zero[out] = zero[flow.ins.numpy()].all(1, keepdims=True)
         elif flow.norm in keep:
-            zero[flow.out] = ~keep[flow.norm]
+            zero[out] = ~keep[flow.norm].numpy()
         elif flow.zero != "never":
-            ins = [zero[line] for line in flow.ins]
-            zero[flow.out] = ins[0] if flow.zero == "first" else _combine(ins, flow.zero)
+            ins = [zero[line.numpy()] for line in flow.ins]
+            zero[out] = ins[0] if flow.zero == "first" else _combine(ins, flow.zero)
     return zero
 
 
-def _combine(ins: list[Tensor], how: str) -> Tensor:
-    stacked = torch.stack(ins)
-    return stacked.any(0) if how == "any" else stacked.all(0)
+def _combine(ins: list[Bools], how: str) -> Bools:
+    combined: Bools = (np.logical_or if how == "any" else np.logical_and).reduce(ins)
+    return combined
 
 
-def needed(graph: Graph, zero: Tensor) -> Tensor:
-    need = torch.zeros_like(zero)
+def needed(graph: Graph, zero: Bools) -> Bools:
+    need = np.zeros_like(zero)
     for _, line in graph.demands:
-        need[line] = True
+        need[line.numpy()] = True
     for flow in reversed(graph.flows.values()):  # an id is made before it is read, so one sweep is enough
-        live = need[flow.out] & ~zero[flow.out]
+        out = flow.out.numpy()
+        live = need[out] & ~zero[out]
         if isinstance(flow, Mix):
-            need[flow.ins[live.any(1)]] |= ~zero[flow.ins[live.any(1)]]
+            ins = flow.ins.numpy()[live.any(1)]
+            need[ins] |= ~zero[ins]
         else:
             for line in flow.ins:
-                need[line[live]] = True
+                need[line.numpy()[live]] = True
     return need
 
 
-def existing(graph: Graph, zero: Tensor, need: Tensor, frozen: Tensor | None) -> Tensor:
-    classes = graph.classes
-    exist = torch.zeros(int(classes.max()) + 1, dtype=torch.bool)
+def existing(graph: Graph, need: Bools, frozen: Tensor | None) -> Bools:
+    classes = graph.classes.numpy()
+    exist = np.zeros(int(classes.max()) + 1, dtype=bool)
     exist[classes[need]] = True
     for _, line in graph.pins:
-        exist[classes[line]] = True
+        exist[classes[line.numpy()]] = True
     if frozen is not None:
-        exist[classes[frozen]] = True
-    matrices = [m for flow in graph.flows.values() for m in _executed(flow)]
-    lines = [classes[m.flatten()] for m in matrices]
-    balances = [(b, [classes[side] for side in b.sides]) for b in graph.balances.values()]
+        exist[classes[frozen.numpy()]] = True
+    lines = [classes[m.numpy().ravel()] for flow in graph.flows.values() for m in _executed(flow)]
+    balances = [(b, [torch.from_numpy(classes[side.numpy()]) for side in b.sides]) for b in graph.balances.values()]
     while True:
         before = int(exist.sum())
         for line in lines:
             if not exist[line].any():
                 exist[line[0]] = True
         for balance, sides in balances:
-            level(balance, sides, exist)
+            level(balance, sides, torch.from_numpy(exist))
         if int(exist.sum()) == before:
-            return exist[classes]
+            everywhere: Bools = exist[classes]
+            return everywhere
 
 
 def _executed(flow: Each | Mix) -> list[Tensor]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from netslim.slim.clone import clone
 from netslim.slim.graph import Graph
 from netslim.slim.shapes import META
-from netslim.slim.tape import SELECT
+from netslim.slim.tape import SELECT, state
 
 Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
@@ -30,23 +31,15 @@ def cuts(graph: Graph, exist: Tensor, order: Cut | None = None) -> Cut:
     order: positions found by the replay for axes whose channels arrive in another order than in the dense network.
     """
     result: Cut = {}
+    exists = exist.numpy()
     for key, ids in graph.axes.items():
-        alive = exist[ids]
-        if ids.dim() == 2:
-            rows = [row.nonzero().flatten() for row in alive if row.any()]
-            positions = torch.stack(rows)
-        else:
-            positions = alive.nonzero().flatten()
+        alive = exists[ids.numpy()]
         if order and key in order:
-            positions = order[key]
-        if not _whole(positions, ids):
-            result[key] = positions
+            result[key] = order[key]
+        elif not alive.all():
+            rows = [np.flatnonzero(row) for row in np.atleast_2d(alive) if row.any()]
+            result[key] = torch.from_numpy(np.stack(rows) if ids.dim() == 2 else rows[0])
     return result
-
-
-def _whole(positions: Tensor, ids: Tensor) -> bool:
-    full = torch.arange(ids.shape[-1]).expand(ids.shape)
-    return positions.shape == full.shape and bool((positions == full).all())
 
 
 def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -62,8 +55,9 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
         source = graph.sources[norm]
         layout = layouts[norm] if layouts and norm in layouts else source[exist[source]]
         wanted = flow.ins[0][exist[flow.out]]
-        matches = wanted[:, None] == layout[None, :]
-        positions = matches.int().argmax(1)
+        order = layout.argsort(stable=True)
+        places = order[torch.searchsorted(layout[order], wanted).clamp(max=len(order) - 1)]
+        positions = places.where(layout[places] == wanted, 0)
         had_selection = source is not flow.ins[0]
         if had_selection or len(positions) != len(layout) or not torch.equal(positions, torch.arange(len(layout))):
             result[norm] = positions
@@ -103,7 +97,7 @@ def outline(model: Model, cut: Cut, select: Mapping[str, Tensor], groups: Mappin
 
 def _cut(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
     """Parameters and buffers that change -> what they become."""
-    tensors = _tensors(model)
+    tensors = state(model)
     new = dict(_masked(model, keep))
     for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0]):
         new[name] = take(new.get(name, tensors[name].detach()), dim, positions)
@@ -112,7 +106,7 @@ def _cut(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor,
 
 def _hollow(model: nn.Module, cut: Cut) -> dict[Tensor, Tensor]:
     """Parameters and buffers -> tensors of the same shapes, after the cut, that hold nothing. Indices keep values."""
-    shapes = {name: (tensor, list(tensor.shape)) for name, tensor in _tensors(model).items()}
+    shapes = {name: (tensor, list(tensor.shape)) for name, tensor in state(model).items()}
     for (name, dim), positions in cut.items():
         shapes[name][1][dim] = positions.shape[-1]
     hollow = {
@@ -124,20 +118,18 @@ def _hollow(model: nn.Module, cut: Cut) -> dict[Tensor, Tensor]:
     return {**hollow, **_cut(model, indices, {})}
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
 def _like(old: Tensor, new: Tensor) -> Tensor:
     """A parameter where the old one is one."""
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
 def _correct(model: nn.Module, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int]) -> None:
-    for name in {name for name, _ in cut} | set(groups):
-        _correct_sizes(model, name, groups.get(name))
+    modules = dict(model.named_modules())
+    for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
+        prefix = f"{owner}." if owner else ""
+        _correct_sizes(modules[owner], groups.get(f"{prefix}weight"))
     for name, positions in select.items():
-        _select(model.get_submodule(name), positions)
+        _select(modules[name], positions)
 
 
 def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
@@ -176,19 +168,20 @@ def _keep_format(old: Tensor, new: Tensor) -> Tensor:
     return new.contiguous()
 
 
-def _correct_sizes(model: nn.Module, tensor_name: str, groups: int | None) -> None:
+def _correct_sizes(module: nn.Module, groups: int | None) -> None:
     """The sizes a module remembers, from the tensors it now has."""
-    module = model.get_submodule(tensor_name.rpartition(".")[0])
+    sizes: dict[str, int] = {}
     if isinstance(module, nn.modules.conv._ConvNd):
-        module.groups = module.groups if groups is None else groups
+        groups = module.groups if groups is None else groups
         a, b = module.weight.shape[:2]
-        module.in_channels, module.out_channels = (
-            (a, b * module.groups) if module.transposed else (b * module.groups, a)
-        )
+        ins, outs = (a, b * groups) if module.transposed else (b * groups, a)
+        sizes = {"groups": groups, "in_channels": ins, "out_channels": outs}
     elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
+        outs, ins = module.weight.shape
+        sizes = {"in_features": ins, "out_features": outs}
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
         sized = module.weight if module.weight is not None else module.running_mean
-        module.num_features = len(sized) if sized is not None else module.num_features
+        sizes = {"num_features": len(sized)} if sized is not None else {}
     elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(module.weight)
+        sizes = {"num_parameters": len(module.weight)}
+    vars(module).update(sizes)

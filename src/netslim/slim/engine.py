@@ -202,6 +202,5 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     check_keep(model, keep)
     proof = keep.proof if isinstance(keep, Selection) else None
     if proof is not None and proof.holds(model, keep, example_input):
-        return write(model, proof.graph, proof.proved, keep)
-    dependencies = analyse(model, example_input)
-    return write(model, dependencies, prove(model, dependencies, keep, example_input), keep)
+        return write(model, proof.proved, keep)
+    return write(model, prove(model, analyse(model, example_input), keep, example_input), keep)

@@ -27,11 +27,12 @@ Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
 
 @dataclass
 class Proved:
-    """What exists (bool per id), the orders the replay found, and all that is frozen."""
+    """What exists (bool per id), the orders the replay found, all that is frozen, and what ``emit`` is to do."""
 
     exist: Tensor
     orders: Finding
     frozen: Frozen
+    changes: tuple[emit.Cut, dict[str, Tensor], dict[str, int]] = ({}, {}, {})
 
 
 def prove(
@@ -51,11 +52,11 @@ def prove(
     while True:
         held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
         state.exist = solve(graph, keep, held).exist
-        cut, select, groups = _changes(graph, state)
+        state.changes = _changes(graph, state)
         on_meta = graph.tape.on_meta
-        trial = emit.outline(model, cut, select, groups, on_meta)
+        recorded = tape.record(emit.outline(model, *state.changes, on_meta), example_input, on_meta=on_meta)
         reordered = {name for name, _ in state.orders.order}
-        found = replay(graph, state.exist, cut, reordered, *tape.record(trial, example_input, on_meta=on_meta))
+        found = replay(graph, state.exist, state.changes[0], reordered, *recorded)
         if found.position is not None:
             state.frozen.append(_freeze(graph, state.exist, found))
             state.orders = Finding()
@@ -71,14 +72,14 @@ def _changes(graph: Graph, state: Proved) -> tuple[emit.Cut, dict[str, Tensor], 
     """What emission cuts, selects, and sets as the groups of convolutions."""
     cut = emit.cuts(graph, state.exist, state.orders.order)
     select = emit.selections(graph, state.exist, state.orders.layouts)
-    return cut, select, {name: int(state.exist[ids].any(1).sum()) for name, ids in graph.groups.items()}
+    exist = state.exist.numpy()
+    return cut, select, {name: int(exist[ids.numpy()].any(1).sum()) for name, ids in graph.groups.items()}
 
 
-def write(model: Model, graph: Graph, state: Proved, keep: Mapping[str, Tensor]) -> Model:
+def write(model: Model, state: Proved, keep: Mapping[str, Tensor]) -> Model:
     """The slim network, with its plan."""
-    cut, select, groups = _changes(graph, state)
-    small = emit.emit(model, cut, select, groups, keep)
-    setattr(small, plan.ATTRIBUTE, plan.make(model, cut, select, groups))
+    small = emit.emit(model, *state.changes, keep)
+    setattr(small, plan.ATTRIBUTE, plan.make(model, *state.changes))
     return small
 
 

@@ -154,6 +154,16 @@ def is_own_selection(tape: Tape, node: Node) -> bool:
     return node.name == "index_select" and tape.state.get(node.args[2].index, "").rpartition(".")[2] == SELECT
 
 
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name; what has several names comes once, under the first."""
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    for path, module in model.named_modules():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                tensors.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
+    return dict(tensors.values())
+
+
 def call(model: nn.Module, example_input: Any) -> Any:
     """Run the model: a tuple is positional arguments, a dict keyword arguments, anything else the one argument."""
     if isinstance(example_input, dict):
@@ -191,8 +201,7 @@ def record(model: nn.Module, example_input: Any, *, training: bool = True, on_me
     recorder = _Recorder(tape)
     own = partial(torch.empty_like, device=shapes.META) if on_meta else torch.clone
     example_input = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        tape.state[recorder.add(tensor)] = name
+    tape.state = {recorder.add(tensor): name for name, tensor in state(model).items()}
     tape.inputs = [recorder.add(t) for t in tree_leaves(example_input) if isinstance(t, Tensor)]
     with torch.random.fork_rng(devices=[]), tracing_modes(model, training), torch.no_grad():
         try:
