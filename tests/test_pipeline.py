@@ -56,7 +56,7 @@ def test_three_strengths_and_two_ratios_train_three_times(lab):
         "finetune": 6,
         "job": 6,
     }
-    assert len(artifacts.load_jobs(lab)) == 6
+    assert [job["train"]["network"] for job in artifacts.load_jobs(lab)] == ["vgg_digits"] * 6
 
 
 def test_recorded_accuracies_are_those_of_the_saved_weights(lab):

@@ -185,6 +185,7 @@ def _arguments(cfg: DictConfig) -> dict[str, Any]:
         "epochs": _number(cfg, "epochs", int, least=1),
         "finetune_epochs": _number(cfg, "finetune.epochs", int, least=0),
         "network": _factory(cfg, "net"),
+        "network_name": _network_name(cfg),
         "data": _factory(cfg, "data"),
         "task": partial(task, optimizer=optimizer),
         "finetune_task": partial(task, optimizer=partial(optimizer, lr=_number(cfg, "finetune.lr", float))),
@@ -192,6 +193,13 @@ def _arguments(cfg: DictConfig) -> dict[str, Any]:
         "slimming": instantiate(cfg.slimming),
         "settings": _settings(cfg),
     }
+
+
+def _network_name(cfg: DictConfig) -> str:
+    """Which file of conf/net, or class, and which of its networks: "vgg19", "torchvision resnet34"."""
+    choice, target = _hydra().runtime.choices["net"], str(cfg.net._target_)
+    typed = any(word.split("=")[0].lstrip("+") == "net._target_" for word in _hydra().overrides.task)
+    return " ".join([target.rpartition(".")[2] if typed else choice, *([cfg.net.name] if "name" in cfg.net else [])])
 
 
 def _compile(cfg: DictConfig) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ def run(
     epochs: int,
     finetune_epochs: int,
     network: Callable[[], nn.Module],
+    network_name: str,
     data: Callable[[], LightningDataModule],
     task: Callable[..., SlimmingTask],
     finetune_task: Callable[..., SlimmingTask],
@@ -62,6 +63,7 @@ def run(
         seed: of initialisation, order, augmentation and dropout.
         epochs, finetune_epochs: lengths of the trainings; ``finetune_epochs=0`` leaves fine-tuning out.
         network, data: make the dense network and the data module.
+        network_name: what the report calls the network.
         task, finetune_task: make the SlimmingTask from a network and ``strength``.
         trainer: makes a Trainer from ``max_epochs, callbacks, logger, ...``.
         slimming: makes the Slimming callback from ``ratio``.
@@ -81,7 +83,14 @@ def run(
         "train",
         {**settings["train"], "lambda": strength, "seed": seed, "epochs": epochs},
         lambda folder: train(
-            folder, **build, task=task, callback=callback, strength=strength, seed=seed, epochs=epochs
+            folder,
+            **build,
+            network_name=network_name,
+            task=task,
+            callback=callback,
+            strength=strength,
+            seed=seed,
+            epochs=epochs,
         ),
         lambda_=strength,
         seed=seed,
@@ -111,7 +120,7 @@ def run(
 
 def train(
     folder: Path, *, network: Build, data: Build, trainer: Build, command: str,
-    task: Build, callback: Slimming, strength: float, seed: int, epochs: int,
+    network_name: str, task: Build, callback: Slimming, strength: float, seed: int, epochs: int,
 ) -> Record:  # fmt: skip
     """Sparsity training (section 3): the dense network, λ·Σ|γ| beside the loss, accuracy after the last epoch."""
     lightning.seed_everything(seed, verbose=False)
@@ -130,7 +139,7 @@ def train(
     momentum = module.optimizers().param_groups[0].get("momentum", 0.0)
     budget = sparsity.shrinkage_budget(strength, [history.rates], momentum)
     title = getattr(images, "title", type(images).__name__)
-    return {"network": type(dense).__name__, "data": title, "budget": budget, **told}
+    return {"network": network_name, "data": title, "budget": budget, **told}
 
 
 def slim(
