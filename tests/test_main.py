@@ -28,6 +28,7 @@ WRONG = {
     "ratio=-0.1": "-0.1 is outside 0 ≤ ratio < 1",
     "lambda=abc": "lambda=abc is not a number",
     "lambda=-1": "it must be 0 (no penalty) or positive",
+    "optimizer.lr=abc": "optimizer.lr=abc is not a number",
     "epochs=1.5": "epochs=1.5 is not a whole number",
     "epochs=0": "epochs=0 is too small; give 1 or more",
     "epochs=-1": "epochs=-1 is too small; give 1 or more",  # Lightning would train for ever

@@ -19,15 +19,14 @@ from typing import Any
 import lightning
 import torch
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from netslim import artifacts, checkpoint, files, ranks, sparsity
-from netslim.callbacks import GammaHistogram, Slimming
+from netslim import artifacts, files, ranks, sparsity
+from netslim.callbacks import Slimming
 from netslim.environment import describe_run
 from netslim.files import Record
-from netslim.progress import EpochSeed, History, Progress
+from netslim.fit import accuracy, fit, with_test_counts
 from netslim.slim import load, save
 from netslim.task import SlimmingTask
 
@@ -156,13 +155,13 @@ def slim(
     )
     small = callback.run(task(dense, strength=0.0), images, quiet)
     save(small.get_submodule("network"), folder / "slim.pt")
-    result = {key: _with_test_counts(value) for key, value in callback.result.items()}
+    result = {key: with_test_counts(value) for key, value in callback.result.items()}
     log.info(
         "%s | removed %d of %d channels | test accuracy %.1f %% dense, %.1f %% pruned, %.1f %% recalibrated",
         folder.name,
         result["removed"],
         result["prunable"],
-        *(100 * _accuracy(result[key]["test"]) for key in ("dense", "slim", "recalibrated")),
+        *(100 * accuracy(result[key]["test"]) for key in ("dense", "slim", "recalibrated")),
     )
     return {"train": trained.name, **result, "run": told()}
 
@@ -182,39 +181,6 @@ def finetune(
     return {"slim": slimmed.name, **told}
 
 
-def fit(
-    folder: Path, module: SlimmingTask, data: LightningDataModule, *, trainer: Build, command: str,
-    seed: int, epochs: int,
-) -> tuple[History, Record]:  # fmt: skip
-    """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once."""
-    told = describe_run(command)
-    history, last = History(), folder / "last.ckpt"
-    done = ranks.from_first(lambda: checkpoint.epochs_done(last, module) if last.exists() else None)
-    runner: Trainer = trainer(
-        max_epochs=epochs,
-        default_root_dir=folder,
-        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=done),
-        callbacks=[
-            EpochSeed(seed),
-            GammaHistogram(),
-            history,
-            Progress(folder.name.rsplit("_", 1)[0], history),
-            ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
-            ranks.StopTogether(),
-        ],
-    )
-    runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
-    if done is not None:
-        log.info("%s | going on from %s", folder.name, last.name)
-    runner.fit(module, data, ckpt_path=None if done is None else str(last), weights_only=True)
-    runner.test(module, data, verbose=False)
-    test = _with_test_counts({"metrics": runner.callback_metrics})["test"]
-    log.info(
-        "%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * _accuracy(test)
-    )
-    return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
-
-
 def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | None, *, command: str) -> Record:
     """Write which stages the job consists of, and its final numbers as TensorBoard hyper-parameters."""
     labels = {"lambda_": slimmed["lambda"], "ratio": slimmed["ratio"], "seed": slimmed["seed"]}
@@ -229,10 +195,10 @@ def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | No
         return known
     job = {**{key.rstrip("_"): value for key, value in labels.items()}, **stages, "command": command}
     final = {
-        "final/dense accuracy": _accuracy(trained["test"]),
-        "final/pruned accuracy": _accuracy(slimmed["slim"]["test"]),
-        "final/recalibrated accuracy": _accuracy(slimmed["recalibrated"]["test"]),
-        **({"final/fine-tuned accuracy": _accuracy(finetuned["test"])} if finetuned else {}),
+        "final/dense accuracy": accuracy(trained["test"]),
+        "final/pruned accuracy": accuracy(slimmed["slim"]["test"]),
+        "final/recalibrated accuracy": accuracy(slimmed["recalibrated"]["test"]),
+        **({"final/fine-tuned accuracy": accuracy(finetuned["test"])} if finetuned else {}),
         "final/parameters": slimmed["slim"]["params"],
         "final/MACs": slimmed["slim"]["macs"],
     }
@@ -251,20 +217,3 @@ def _check_channels(network: nn.Module, images: Any) -> None:
             f"{images.title} has {images.in_channels}; "
             f"set net.in_channels={images.in_channels} or choose another network"
         )
-
-
-def _with_test_counts(value: Any) -> Any:
-    """Replace the metrics that SlimmingTask's test loop logs by {"correct", "total", "loss"}."""
-    if not isinstance(value, dict) or "metrics" not in value:
-        return value
-    metrics = {key: float(metric) for key, metric in value["metrics"].items()}
-    test = {
-        "correct": round(metrics["test/correct"]),
-        "total": round(metrics["test/total"]),
-        "loss": metrics["loss/test"],
-    }
-    return {**{key: v for key, v in value.items() if key != "metrics"}, "test": test}
-
-
-def _accuracy(test: Mapping[str, float]) -> float:
-    return test["correct"] / test["total"]
