@@ -158,3 +158,18 @@ def test_a_preempted_job_and_one_out_of_time_are_requeued_and_go_on(cluster, tmp
     for strength in ("0", "0.01"):
         assert said(tmp_path).count(f"train_lambda={strength}_seed=0 | epoch 100/100") == 1
     assert said(tmp_path).count("going on from last.ckpt") == 2
+
+
+def test_a_job_of_two_tasks_is_one_data_parallel_training(cluster, tmp_path):
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.launcher.tasks_per_node=2"]
+    end(sweep(tmp_path, "epochs=2", *two), 0)
+    for job in load_jobs(tmp_path / "lab4_digits"):
+        assert job["train"]["run"]["hardware"].startswith("2 processes")
+        assert job["train"]["test"]["total"] == 364
+    for strength in ("0", "0.01"):
+        assert said(tmp_path).count(f"train_lambda={strength}_seed=0 | epoch 2/2") == 1
+
+
+def test_two_tasks_without_a_data_parallel_trainer_are_refused(cluster, tmp_path):
+    printed = end(sweep(tmp_path, "epochs=2", "hydra.launcher.tasks_per_node=2"), 1)
+    assert "2 processes were started for a training on one device; add trainer=ddp" in printed
