@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -192,21 +193,21 @@ class Graph:
 
         A layer that is called twice cannot have two selections, so it never selects.
         """
-        classes = self.ids.classes()
-        readers = torch.zeros(self.ids.count, dtype=torch.long)
+        classes = self.ids.classes().numpy()
+        readers = np.zeros(self.ids.count, dtype=np.int64)
         calls: dict[str, int] = {}
         for flow in self.flows.values():
             for line in _read_by(flow):
-                readers[classes[line].unique()] += 1
+                readers[classes[line.numpy()]] += 1  # once per line, however often a class is in it
             if isinstance(flow, Each) and flow.norm:
                 calls[flow.norm] = calls.get(flow.norm, 0) + 1
         for _, line in [*self.demands, *self.pins]:
-            readers[classes[line].unique()] += 1
+            readers[classes[line.numpy()]] += 1
         return {
             flow.norm
             for flow in self.flows.values()
             if isinstance(flow, Each) and flow.norm in self.sources and calls[flow.norm] == 1
-            and (bool((readers[classes[flow.ins[0]]] > 1).any()) or self.sources[flow.norm] is not flow.ins[0])
+            and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or self.sources[flow.norm] is not flow.ins[0])
         }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -64,12 +65,18 @@ def spread(line: Tensor, shape: torch.Size, dim: int) -> Tensor:
 
 def shrink(ids: Tensor) -> Tensor:
     """The same ids with every dimension along which they only repeat cut to length 1."""
-    for d in range(ids.dim()):
-        if ids.size(d) > 1:
-            first = ids.narrow(d, 0, 1)
-            if ids.stride(d) == 0 or bool((ids == first).all()):
-                ids = first
-    return ids
+    array = ids.numpy()
+    for d, n in enumerate(array.shape):
+        if n > 1 and (array.strides[d] == 0 or _repeats(array, d)):
+            array = array[(slice(None),) * d + (slice(0, 1),)]
+    return torch.from_numpy(array)
+
+
+def _repeats(array: npt.NDArray[np.int64], d: int) -> bool:
+    first = (slice(None),) * d + (slice(0, 1),)
+    if array.size and array.item(0) != array[(0,) * d + (1,) + (0,) * (array.ndim - d - 1)]:
+        return False  # most often
+    return bool((array == array[first]).all())
 
 
 def along(ids: Tensor, dim: int) -> Tensor | None:

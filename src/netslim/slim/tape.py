@@ -95,7 +95,7 @@ class _Recorder(TorchDispatchMode):
             if self.tape.on_meta and value.device == shapes.META and not value.is_floating_point():
                 raise TypeError("the values of an integer tensor matter")
             return Ref(reads[-1])
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, list, tuple)) for item in value):
             return type(value)(self.refs(item, reads) for item in value)
         return value
 
@@ -181,12 +181,12 @@ def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
     """
     before = {m: m.training for m in model.modules()}
     for module in before:
-        module.training = training and any(True for _ in module.children())
+        module.__dict__["training"] = training and any(child is not None for child in module._modules.values())
     try:
         yield
     finally:
         for module, mode in before.items():
-            module.training = mode
+            module.__dict__["training"] = mode
 
 
 def record(model: nn.Module, example_input: Any, *, training: bool = True, on_meta: bool = False) -> tuple[Tape, str]:
