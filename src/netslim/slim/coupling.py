@@ -14,16 +14,20 @@ coupling="keep" takes the units that one BN kills alone (never a residual stream
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from netslim.slim.graph import Each, Graph, Mix
 from netslim.slim.ids import Ids
+
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -56,8 +60,9 @@ def units(
     unit = _balanced(graph, worst)
     worst = torch.zeros_like(worst).scatter_reduce_(0, unit, worst, "amax")[unit]
     for out in _norm_outputs(graph).values():  # what would empty a layer stays
-        sizes = torch.bincount(unit[classes[out]], minlength=len(unit))[unit]
-        worst[sizes == len(out)] = torch.inf
+        mine = unit[classes[out]]
+        if (mine == mine[0]).all():
+            worst[unit == mine[0]] = torch.inf
     found, held = Units({}, {}, {}), Counter[str]()
     for name, out in _norm_outputs(graph).items():
         mine = classes[out]
@@ -150,17 +155,22 @@ class _Sets:
             self.list.append(members)
         return self.number[members]
 
-    def combine(self, lines: list[Tensor], how: str) -> Tensor:
-        distinct, inverse = torch.stack(lines).unique(dim=1, return_inverse=True)
-        results = []
-        for column in distinct.t().tolist():
-            parts = [self.list[i] for i in column]
-            known = [part for part in parts if part is not EVERYTHING]
-            if not known or (how == "any" and len(known) < len(parts)):
-                results.append(self.add(EVERYTHING))
-            else:
-                results.append(self.add(frozenset.union(*known) if how == "any" else frozenset.intersection(*known)))
-        return torch.tensor(results)[inverse]
+    def combine(self, lines: list[Numbers], how: str) -> Numbers:
+        return functools.reduce(lambda a, b: self._pairwise(a, b, how), lines)
+
+    def _pairwise(self, a: Numbers, b: Numbers, how: str) -> Numbers:
+        size = len(self.list)
+        pairs, inverse = np.unique(a * size + b, return_inverse=True)
+        results = [self.add(_joined(self.list[p // size], self.list[p % size], how)) for p in pairs.tolist()]
+        combined: Numbers = np.array(results, dtype=np.int64)[inverse]
+        return combined
+
+
+def _joined(a: frozenset[int], b: frozenset[int], how: str) -> frozenset[int]:
+    if EVERYTHING in (a, b):
+        other = b if a == EVERYTHING else a
+        return EVERYTHING if how == "any" else other
+    return a | b if how == "any" else a & b
 
 
 def _killed_alone(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
@@ -168,29 +178,28 @@ def _killed_alone(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
     sets = _Sets()
     layers = {name: i for i, name in enumerate(scales)}
     nothing, everything = sets.add(frozenset()), sets.add(EVERYTHING)
-    killers = torch.full((graph.ids.count,), nothing)
+    killers = np.full(graph.ids.count, nothing)
     for line in graph.zeros:
-        killers[line] = everything
+        killers[line.numpy()] = everything
     for flow in graph.flows.values():
         if isinstance(flow, Mix):
             continue
+        out, ins = flow.out.numpy(), [killers[line.numpy()] for line in flow.ins]
         if flow.norm in scales:
-            own = torch.full(flow.out.shape, sets.add(frozenset([layers[flow.norm]])))
-            killers[flow.out] = sets.combine([own, killers[flow.ins[0]]], "any")
-        elif flow.zero == "first":
-            killers[flow.out] = killers[flow.ins[0]]
+            own = np.full(out.shape, sets.add(frozenset([layers[flow.norm]])))
+            killers[out] = sets.combine([own, ins[0]], "any")
         elif flow.zero != "never":
-            killers[flow.out] = sets.combine([killers[line] for line in flow.ins], flow.zero)
-    of_class = torch.full((int(graph.classes.max()) + 1,), everything)
-    for ids in _reads(graph):
-        at, read = torch.stack([graph.classes[ids], killers[ids]]).unique(dim=1).contiguous()
-        for turn in _turns(at):
-            of_class[at[turn]] = sets.combine([of_class[at[turn]], read[turn]], "all")
-    return of_class != nothing
+            killers[out] = ins[0] if flow.zero == "first" else sets.combine(ins, flow.zero)
+    of_class = np.full(int(graph.classes.max()) + 1, everything)
+    read = torch.cat([torch.empty(0, dtype=torch.long), *_reads(graph)]).numpy()
+    size = len(sets.list)
+    at, killer = np.divmod(np.unique(graph.classes.numpy()[read] * size + killers[read]), size)
+    for turn in _turns(at):
+        of_class[at[turn]] = sets.combine([of_class[at[turn]], killer[turn]], "all")
+    return torch.from_numpy(of_class != nothing)
 
 
-def _turns(values: Tensor) -> list[Tensor]:
+def _turns(values: Numbers) -> list[Numbers]:
     """Positions of the sorted values, split so that no value comes twice in one part."""
-    starts = torch.searchsorted(values, values)
-    rank = torch.arange(len(values)) - starts
-    return [(rank == r).nonzero().flatten() for r in rank.unique().tolist()]
+    rank = np.arange(len(values)) - np.searchsorted(values, values)
+    return [np.flatnonzero(rank == r) for r in range(int(rank.max(initial=-1)) + 1)]
