@@ -159,3 +159,27 @@ def test_a_number_made_from_the_width_holds_the_channels(oracle, images):
     keep = netslim.select_channels(model, 0.5, x)
     assert list(keep) == ["b.1"]
     assert keep.held_back == {"mul": 8}
+
+
+def test_dead_scales_of_a_grouped_convolution_go_before_live_ones(oracle, images):
+    """Though its groups hold unequal numbers of them: the surplus is carried along."""
+    x = images(8)
+    model = oracle.lively(
+        nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3, groups=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+        ),
+        x,
+    )
+    dead = {"1": torch.tensor([1, 1, 1, 0, 0, 1, 0, 0]).bool(), "4": torch.tensor([0, 1, 0, 0, 1, 1, 1, 0]).bool()}
+    for name, gone in dead.items():
+        model.get_submodule(name).weight.data[gone] = 0.0
+    keep = netslim.select_channels(model, 0.5, x)
+    assert all(torch.equal(~keep[name], gone) for name, gone in dead.items())
+    assert (keep.removed, keep.carried) == (8, 4)
+    small = oracle.prove(model, keep, x)
+    assert [small[i].num_features for i in (1, 4)] == [6, 6]
+    more = netslim.select_channels(model, 0.75, x)  # the live ones of the same rank: both groups are level again
+    assert all((more[name] <= keep[name]).all() for name in dead)
+    small = oracle.prove(model, more, x)
+    assert more.carried == sum(small[i].num_features for i in (1, 4)) - sum(int(k.sum()) for k in more.values())

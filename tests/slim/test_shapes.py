@@ -27,6 +27,8 @@ CASES = [
     (aten.add.Tensor, (y, x)),
     (aten.mul.Tensor, (x, y)),
     (aten.mul.Tensor, (x.transpose(2, 3), 2.0)),
+    (aten.mul.Tensor, (y, x)),
+    (aten.addmm.default, (line, x[0, 0], torch.randn(6, 11).t())),
     (aten._adaptive_avg_pool2d.default, (x, (3, 2))),
     (aten.mean.dim, (x, [2, -1])),
     (aten.mean.dim, (x, [-1], True)),
@@ -54,6 +56,8 @@ def test_an_operation(func, args):
 def test_in_place_is_the_same_tensor():
     a = on_meta(x)
     assert shapes.infer(aten.add_.Tensor, "add", (a, a), {}, True) is a
+    with pytest.raises(RuntimeError, match="shape"):
+        shapes.infer(aten.add_.Tensor, "add", (on_meta(y), a), {}, True)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,7 @@ def test_in_place_is_the_same_tensor():
         conv(x, torch.randn(4, 6, 10, 3)),
         (aten.add.Tensor, (x, x[:, :4])),
         (aten.cat.default, ([x, x[..., :4]], 1)),
+        (aten.addmm.default, (line, x[0, 0], torch.randn(6, 10).t())),
     ],
 )
 def test_what_does_not_fit_is_an_error(func, args):

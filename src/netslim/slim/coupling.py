@@ -78,15 +78,21 @@ def units(
 
 def _balanced(graph: Graph, worst: Tensor) -> Tensor:
     """The unit of every class. Where all rows must keep equally many channels (grouped convolutions, chunks), the
-    channels of the same rank in each row leave together."""
+    channels of the same rank in each row leave together.
+
+    Not those that are dead already (score 0): they leave alone, and stay as carriers (demand.py) until their rank has
+    left in all rows. If they had to leave with live channels of other rows, the ratio would be filled up with live ones
+    while dead ones stay.
+    """
     ties = Ids()
     ties.fresh(len(worst))
     for balance in graph.balances.values():
         for side in balance.sides:
             classes = graph.classes[side]
             ranked = classes.gather(1, worst[classes].argsort(dim=1, stable=True))
-            for row in ranked[1:]:
-                ties.tie(ranked[0], row)
+            for rank in ranked.t():
+                live = rank[worst[rank] > 0]
+                ties.tie(live[1:], live[:1].expand(len(live[1:])))
     return ties.classes()
 
 

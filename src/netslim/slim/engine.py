@@ -17,7 +17,7 @@ from netslim.slim.analysis import Proof, analyse
 from netslim.slim.checks import check_keep, check_model
 from netslim.slim.coupling import Units, sample, units
 from netslim.slim.demand import solve
-from netslim.slim.graph import Graph
+from netslim.slim.graph import Each, Graph
 from netslim.slim.macs import predicted
 from netslim.slim.prove import Frozen, prove, untested, write
 from netslim.sparsity import bn_layers
@@ -29,13 +29,16 @@ Model = TypeVar("Model", bound=nn.Module)
 class Selection(dict[str, Tensor]):
     """The channels to keep: BN name -> bool tensor (C,), with what led to them.
 
-    asked: the ratio. prunable: BN channels that could leave; removed: those that do. held_back: for the other BN
-    channels, what holds them -> how many ("coupled": their residual stream is written by others too; or an operation).
+    asked: the ratio. prunable: BN channels that could leave; removed: those that do; carried: those of them that still
+    take a place in the slim network (grouped convolutions need equally many channels per group, layers at least one).
+    held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
+    others too; or an operation).
     """
 
     asked: float
     prunable: int
     removed: int
+    carried: int
     held_back: dict[str, int]
     proof: Proof | None = None  # for slim()
 
@@ -111,6 +114,11 @@ def select_channels(
         if frozen:
             selection = choose(found)
             proved = prove(model, dependencies, selection, example_input)
+    selection.carried = sum(
+        int((proved.exist[flow.out] & ~selection[flow.norm]).sum())
+        for flow in dependencies.flows.values()
+        if isinstance(flow, Each) and flow.norm in selection
+    )
     selection.proof = Proof(model, selection, example_input, dependencies, proved)
     return selection
 

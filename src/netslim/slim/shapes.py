@@ -33,7 +33,7 @@ def infer(func: Any, name: str, args: Any, kwargs: Any, in_place: bool) -> Any:
     """The result of an operation: by its shortcut, or by PyTorch."""
     shortcut = None if kwargs else SHORTCUTS.get(name)
     result = shortcut(*args) if shortcut is not None else None
-    if result is None:
+    if result is None or (in_place and result.shape != args[0].shape):
         return func(*args, **kwargs)
     return args[0] if in_place else result
 
@@ -48,13 +48,13 @@ def plain(*tensors: Any) -> bool:
     )
 
 
-def pointwise(x: Any, *others: Any) -> Tensor | None:
-    """The result has the shape of the first; others are numbers, or tensors that broadcast to it."""
-    for other in others:
-        scalar = not isinstance(other, Tensor) or (other.dim() == 0 and not other.is_complex())
-        if not scalar and not (plain(other) and _broadcasts(other.shape, x.shape)):
-            return None
-    return empty(x, *x.shape) if plain(x) else None
+def pointwise(*operands: Any) -> Tensor | None:
+    """One tensor has the shape of the result; the others are scalars, or broadcast to it."""
+    tensors = [x for x in operands if isinstance(x, Tensor) and (x.dim() > 0 or x.is_complex())]
+    largest = max(tensors, key=Tensor.numel, default=None)
+    if largest is None or not plain(*tensors) or not all(_broadcasts(x.shape, largest.shape) for x in tensors):
+        return None
+    return empty(largest, *largest.shape)
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
@@ -81,6 +81,12 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Te
     return empty(x, len(x), len(weight), *sizes) if fits else None
 
 
+def linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+    """addmm(bias, x, weightᵀ)"""
+    fits = x.dim() == weight.dim() == 2 and x.shape[1] == weight.shape[0] and bias.shape == weight.shape[1:]
+    return empty(x, len(x), weight.shape[1]) if fits and plain(bias, x) and weight.device == META else None
+
+
 def adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor | None:
     return empty(x, *x.shape[: -len(size)], *size) if plain(x) and x.dim() > len(size) else None
 
@@ -103,6 +109,7 @@ def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
 SHORTCUTS: dict[str, Shortcut] = {
     "convolution": convolution,
     "native_batch_norm": batch_norm,
+    "addmm": linear,
     **dict.fromkeys(
         ("relu", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "mish", "sigmoid", "tanh", "hardswish",
          "hardsigmoid", "softplus", "clamp", "clamp_min", "add", "sub", "mul", "div"),
