@@ -28,12 +28,13 @@ def lively(model: nn.Module, x: Any) -> nn.Module:
     """The model in float64, eval mode, signed γ in 0.3..1.3, β and statistics that matter, no randomness."""
     model.double().train()
     for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        if type(module).__name__ == "StochasticDepth":
-            module.p = 0.0
+        for rate in {"p", "drop_prob", "drop_rate"} & vars(module).keys():  # dropped paths, dropout by function
+            setattr(module, rate, 0.0)
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.Conv1d)):
             nn.init.kaiming_normal_(module.weight)
+    for parameter in model.parameters():  # biases of 0 and layer scales of 1e-5 would hide what they belong to
+        if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
+            nn.init.normal_(parameter, std=0.3)
     for layer in netslim.bn_layers(model).values():
         n = len(layer.weight)
         layer.weight.data = (0.3 + torch.rand(n, dtype=torch.float64)) * (1.0 - 2.0 * (torch.rand(n) < 0.3))
