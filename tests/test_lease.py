@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from netslim import lease
+from netslim import __main__ as application
+from netslim import apart, lease
 
 DEVICES = ["0", "1", "2"]
 PROCESSES = multiprocessing.get_context("fork")
@@ -64,7 +66,9 @@ def test_twelve_uneven_jobs_on_three_devices():
             assert not waiting or taken <= released + SLACK  # never idle while a job waits
 
 
-def test_jobs_that_want_two_of_three_do_not_block_each_other():
+def test_jobs_that_want_two_of_three_do_not_block_each_other(monkeypatch):
+    take = lease._take
+    monkeypatch.setattr(lease, "_take", lambda files, wanted, mine, held: take(files, 1, mine, held))  # one by one
     jobs = [Job(0.05, count=2) for _ in range(6)]
     for job in jobs:
         assert job.told.poll(20)
@@ -116,3 +120,33 @@ def test_the_locks_are_the_users_own_on_this_machine(monkeypatch):
     assert lease.folder() == Path(os.environ["NETSLIM_LEASES"])
     monkeypatch.delenv("NETSLIM_LEASES")
     assert lease.folder().name == f"netslim-{os.getuid()}"
+
+
+LEASED = [  # launcher, trainer.devices, what the job sees before and after its first data
+    ("basic", 1, "4,6,7", "4"),
+    ("joblib", 1, "4,6,7", "4"),
+    ("joblib", 2, "4,6", "4,6"),
+    ("joblib", "auto", "4,6,7", "4,6,7"),
+    ("joblib", [1], "4,6,7", "4,6,7"),  # chosen by hand
+    ("submitit_slurm", 1, "4,6,7", "4,6,7"),  # the scheduler's choice
+    ("ray", 1, "4,6,7", "4,6,7"),
+]
+
+
+@pytest.mark.parametrize(("launcher", "devices", "before", "after"), LEASED)
+def test_who_leases_and_when(launcher, devices, before, after, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(apart, "possible", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}})
+    monkeypatch.setattr(application, "_hydra", lambda: hydra)
+    settings = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}})
+    arguments = {"data": dict}
+    with ExitStack() as until:
+        application._lease(settings, arguments, until)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == before
+        arguments["data"]()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == after
+    for device in "467":
+        with lease.hold([device]):  # all are free again
+            pass

@@ -35,7 +35,7 @@ SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/ctld
 SlurmdSpoolDir={folder}/slurmd
@@ -51,6 +51,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 KillWait=10
+SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -148,7 +150,7 @@ def test_a_killed_job_is_named_the_other_finishes_and_the_same_command_runs_what
 
 
 def test_a_preempted_job_and_one_out_of_time_are_requeued_and_go_on(cluster, tmp_path):
-    process = sweep(tmp_path, "epochs=100")
+    process = sweep(tmp_path, "epochs=60")
     patiently(lambda: running(tmp_path, "0") and running(tmp_path, "0.01"), process)
     preempted, out_of_time = sorted(slurm.queue())
     subprocess.run(["scontrol", "requeue", preempted], check=True)  # SIGTERM, as preemption does
@@ -156,7 +158,7 @@ def test_a_preempted_job_and_one_out_of_time_are_requeued_and_go_on(cluster, tmp
     end(process, 0)
     assert [job["lambda"] for job in load_jobs(tmp_path / "lab4_digits")] == [0.0, 0.01]
     for strength in ("0", "0.01"):
-        assert said(tmp_path).count(f"train_lambda={strength}_seed=0 | epoch 100/100") == 1
+        assert said(tmp_path).count(f"train_lambda={strength}_seed=0 | epoch 60/60") == 1
     assert said(tmp_path).count("going on from last.ckpt") == 2
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -72,6 +74,9 @@ def main() -> None:
     except SIGTERMException:  # a SystemExit without a code: the shell would take it for success
         print(ranks.STOPPED, file=sys.stderr)
         sys.exit(apart.TERMINATED)
+    except KeyboardInterrupt:
+        print("netslim: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     try:
         sweep.report_all()
     except MENDABLE as error:
@@ -96,7 +101,7 @@ def _launch() -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def app(cfg: DictConfig) -> float:
-    """One job. Returns its final test accuracy, for Hydra's optimising sweepers."""
+    """One job. Returns its validation accuracy, for Hydra's optimising sweepers."""
     _quiet()
     if _hydra().mode == RunMode.MULTIRUN:  # the sweep's other jobs go on; Hydra raises the error at its end
         if (known := sweep.failure(artifacts.sweep_folder(cfg.outputs, cfg.name), _hydra().overrides.task)) is not None:
@@ -125,9 +130,13 @@ def _job(cfg: DictConfig, position: str) -> float:
             _check_launcher(arguments["trainer"])
             _lease(cfg, arguments, leases)
         job = pipeline.run(folder, **arguments, command=command.repeat(_hydra()))
-    last = artifacts.finished(folder / (job["finetune"] or job["slim"])) or {}
-    test = last["test"] if job["finetune"] else last["recalibrated"]["test"]
-    return float(test["correct"] / test["total"])
+    return _score(folder, job)
+
+
+def _score(folder: Path, job: artifacts.Record) -> float:
+    """Validation accuracy at the end of fine-tuning: what a search may look at; nan where there is none."""
+    tuned = artifacts.finished(folder / job["finetune"]) if job["finetune"] else None
+    return float(tuned["epochs"][-1].get("val_accuracy", "nan")) if tuned else math.nan
 
 
 def _check_launcher(trainer: Callable[..., Trainer]) -> None:

@@ -28,7 +28,7 @@ from netslim.apart import JobFailed
 log = logging.getLogger("netslim")
 
 POLL = 5.0  # seconds between two looks at the queue
-GRACE = 60.0  # seconds for a job's last word to arrive through a network file system
+GRACE = 30.0  # seconds for a job's last word to arrive through a network file system
 
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -28,10 +28,11 @@ log = logging.getLogger("netslim")
 # conf/hydra/launcher/ overrides the plugins' defaults under the plugins' names; that they validate it is welcome.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-PLUGINS = {  # launcher -> the extra that installs it, what it installs
-    "joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-    "submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
-    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+PLUGINS = {  # choice -> the extra that installs it, what it installs
+    "launcher=joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "launcher=submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+    "launcher=ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "sweeper=optuna": ("optuna", "hydra_plugins.hydra_optuna_sweeper"),
 }
 started: dict[Path, list[list[str]]] = {}  # folder -> jobs: what is due when this process ends
 
@@ -129,10 +130,11 @@ OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)
 
 
 def _check_installed(config: DictConfig) -> None:
-    name = config.hydra.runtime.choices["hydra/launcher"]
-    extra, plugin = PLUGINS.get(name, ("", "hydra"))
-    if find_spec(plugin) is None:
-        raise ValueError(f"hydra/launcher={name} is not installed: pip install 'netslim[{extra}]'")
+    for group in ("launcher", "sweeper"):
+        choice = f"{group}={config.hydra.runtime.choices[f'hydra/{group}']}"
+        extra, plugin = PLUGINS.get(choice, ("", "hydra"))
+        if find_spec(plugin) is None:
+            raise ValueError(f"hydra/{choice} is not installed: pip install 'netslim[{extra}]'")
 
 
 def _earlier(folder: Path, jobs: list[list[str]]) -> list[artifacts.Record]:
