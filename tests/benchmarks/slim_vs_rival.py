@@ -4,12 +4,14 @@ Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN s
 
     seconds     analysis and removal of half the channels: select_channels + slim; BNScalePruner(...) + step().
                 float32, batch of one, median of the repeats, the tools in turn; cpu: the processor's time for it
-    removed     share of all BN channels that are gone, at asked ratios of 0.3, 0.5 and 0.9
+    removed     share of all BN channels that are gone, at asked ratios of 0.3, 0.5 and 0.9; likewise of the parameters
+                and of the multiply-adds
     deviation   of the smaller network from the dense one with γ = β = 0 on the removed channels: float64, eval mode,
                 the largest, relative to the spread of the outputs over the inputs
     step        does a forward and backward pass in train mode work, auxiliary heads and all?
     live lost   half of each BN layer's γ are 0 and half of all channels are asked for: share of the other γ that goes
     mattering lost   the same, of those γ only whose channel is not made constant by another layer's 0
+    gone        the share of all BN channels that the network gets rid of then
 
 Which channels a tool kept is read off its result, the same way for all: before, running_mean numbers the channels.
 A tool that fails makes a cell of the table, not the end of the run.
@@ -142,6 +144,19 @@ def channels(model: nn.Module) -> int:
     return sum(len(bn.weight) for bn in netslim.bn_layers(model).values())
 
 
+def params(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def macs(model: nn.Module, x: Tensor) -> int:
+    return netslim.count(model, x).macs
+
+
+def share(of: Callable[[nn.Module], int], small: nn.Module, model: nn.Module) -> float:
+    """How much less the smaller network has of it."""
+    return 1 - of(small) / of(model)
+
+
 def deviation(small: nn.Module, model: nn.Module, kept: Marks, x: Tensor) -> float:
     masked = set_zero(copy.deepcopy(model), {name: ~stays for name, stays in kept.items()})
     with torch.no_grad():
@@ -202,7 +217,8 @@ def rightness(label: str, model: nn.Module, x: Tensor) -> Row:
     for ratio in RATIOS:
         result = attempt(partial(shrink, TOOLS[label], model, ratio, x[:1]))
         failed = isinstance(result, str)
-        row[f"removed_{ratio}_{label}"] = result if failed else 1 - channels(result[0]) / channels(model)
+        for what, left in (("removed", channels), ("params", params), ("macs", partial(macs, x=x[:1]))):
+            row[f"{what}_{ratio}_{label}"] = result if failed else attempt(partial(share, left, result[0], model))
         if ratio == 0.5:
             row[f"deviation_{label}"] = (
                 result if failed else attempt(partial(deviation, result[0], model, result[1], x))
@@ -214,8 +230,9 @@ def rightness(label: str, model: nn.Module, x: Tensor) -> Row:
 def losses(label: str, model: nn.Module, marks: dict[str, Marks], x: Tensor) -> Row:
     """Which of the marked channels the tool removes."""
     result = attempt(partial(shrink, TOOLS[label], model, 0.5, x[:1]))
-    share = {which: result if isinstance(result, str) else lost(marked, result[1]) for which, marked in marks.items()}
-    return {f"{which}_lost_{label}": value for which, value in share.items()}
+    failed = isinstance(result, str)
+    row: Row = {f"{which}_lost_{label}": result if failed else lost(marks[which], result[1]) for which in marks}
+    return row | {f"gone_{label}": result if failed else share(channels, result[0], model)}
 
 
 def measure(name: str, size: int, repeats: int) -> Row:

@@ -26,7 +26,12 @@ RIGHT = (
     "rival",
 )
 REMOVED = ("network", *(f"{100 * ratio:g} %: {tool}" for ratio in RATIOS for tool in TOOLS))
-LOST = ("network", *(f"{which}: {tool}" for which in ("live", "mattering") for tool in TOOLS))
+LOST = ("network", *(f"{which}: {tool}" for which in ("live", "mattering", "gone") for tool in TOOLS))
+SHARES = {
+    "removed": "Share of all BN channels removed",
+    "params": "Share of the parameters removed",
+    "macs": "Share of the multiply-adds removed",
+}
 NOTES = """\
 - netslim s: `select_channels(coupling="group")` + `slim`; rival s: `BNScalePruner(...)` + `step()`; half of the
   channels, median, float32, batch of one. × less CPU: the same in processor time, which other work does not disturb.
@@ -37,7 +42,8 @@ NOTES = """\
 - live γ lost: half of the γ of every BN layer are 0, chosen independently, and half of the channels are asked for.
   Zeros of the layers that write one residual stream seldom meet, so whoever removes half of the coupled channels
   removes live ones. mattering: without the γ whose channel is constant anyway because of another layer's 0 (on the
-  other side of a depthwise convolution)."""
+  other side of a depthwise convolution). gone: what the slim network no longer has; in grouped convolutions, which need
+  equally many channels per group, netslim rather carries a dead channel along than removes a live one."""
 
 
 def markdown(rows: list[Row], top: str) -> str:
@@ -47,10 +53,9 @@ def markdown(rows: list[Row], top: str) -> str:
         top,
         table(RIGHT, [right_cells(row) for row in rows]),
         summary(rows),
-        "Share of all BN channels removed, for the share asked:",
-        table(REMOVED, [share_cells(row, [f"removed_{ratio}" for ratio in RATIOS]) for row in rows]),
-        "Share of live γ lost:",
-        table(LOST, [share_cells(row, ["live_lost", "mattering_lost"]) for row in rows]),
+        *(text for what, title in SHARES.items() for text in (f"{title}, for the share asked:", removed(rows, what))),
+        "Share of live γ lost, and of all BN channels removed, where half of the γ are 0:",
+        table(LOST, [share_cells(row, ["live_lost", "mattering_lost", "gone"]) for row in rows]),
         NOTES,
         *(["What failed:\n\n" + "\n".join(errors)] if errors else []),
     ]
@@ -68,6 +73,10 @@ def csv_text(rows: list[Row]) -> str:
 def table(head: tuple[str, ...], lines: list[list[str]]) -> str:
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines])
+
+
+def removed(rows: list[Row], what: str) -> str:
+    return table(REMOVED, [share_cells(row, [f"{what}_{ratio}" for ratio in RATIOS]) for row in rows])
 
 
 def right_cells(row: Row) -> list[str]:

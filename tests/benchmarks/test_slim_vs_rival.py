@@ -96,14 +96,16 @@ def row(network: str, **changed: object) -> tables.Row:
     for tool, time in (("group", 0.5), ("keep", 9.0), ("rival", 2.0)):
         given |= {f"seconds_{tool}": time, f"cpu_{tool}": time**2, f"deviation_{tool}": 1e-14, f"step_{tool}": True}
         given |= {f"removed_{ratio}_{tool}": ratio for ratio in tables.RATIOS}
-        given |= {f"{which}_lost_{tool}": 0.125 for which in ("live", "mattering")}
+        given |= {f"params_{ratio}_{tool}": ratio + 0.05 for ratio in tables.RATIOS}
+        given |= {f"macs_{ratio}_{tool}": ratio - 0.05 for ratio in tables.RATIOS}
+        given |= {f"{which}_lost_{tool}": 0.125 for which in ("live", "mattering")} | {f"gone_{tool}": 0.25}
     return given | changed
 
 
 def test_tables_say_what_was_measured() -> None:
     crash = {
         f"{what}_rival": "KeyError: 'a'"
-        for what in ("seconds", "cpu", "step", "deviation", "live_lost", "mattering_lost")
+        for what in ("seconds", "cpu", "step", "deviation", "live_lost", "mattering_lost", "gone")
     }
     rows = [row("right"), row("wrong", deviation_rival=0.31), row("fails", **crash), row("ours", deviation_keep=1e-8)]
     text = tables.markdown(rows, "`command`")
@@ -114,7 +116,9 @@ def test_tables_say_what_was_measured() -> None:
     assert "| ours | 0.50 | 2.00 | 4.0 | 16.0 | no (1e-08) | yes | yes | yes |" in text
     assert "Right (equal, and trains) on 3 of 4 networks, the rival on 2; 4.0 to 4.0 times as fast" in text
     assert "| right | 30.0% | 30.0% | 30.0% | 50.0% | 50.0% | 50.0% | 90.0% | 90.0% | 90.0% |" in text
-    assert "| fails | 12.5% | 12.5% | fails | 12.5% | 12.5% | fails |" in text
+    assert "| right | 35.0% | 35.0% | 35.0% | 55.0% | 55.0% | 55.0% | 95.0% | 95.0% | 95.0% |" in text
+    assert "| right | 25.0% | 25.0% | 25.0% | 45.0% | 45.0% | 45.0% | 85.0% | 85.0% | 85.0% |" in text
+    assert "| fails | 12.5% | 12.5% | fails | 12.5% | 12.5% | fails | 25.0% | 25.0% | fails |" in text
     assert "- fails, step_rival: KeyError: 'a'" in text
     lines = list(csv.DictReader(tables.csv_text(rows).splitlines()))
     assert [line["network"] for line in lines] == ["right", "wrong", "fails", "ours"]
