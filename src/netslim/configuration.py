@@ -42,9 +42,9 @@ def arguments(cfg: DictConfig) -> dict[str, Any]:
         "seed": number(cfg, "seed", int, least=0),
         "epochs": number(cfg, "epochs", int, least=1),
         "finetune_epochs": number(cfg, "finetune.epochs", int, least=0),
-        "network": _factory(cfg, "net"),
+        "network": factory(cfg, "net"),
         "network_name": _network_name(cfg),
-        "data": _factory(cfg, "data"),
+        "data": factory(cfg, "data"),
         "task": partial(task, optimizer=optimizer),
         "finetune_task": partial(task, optimizer=partial(optimizer, lr=number(cfg, "finetune.lr", float))),
         "trainer": _partial(cfg, "trainer"),
@@ -100,7 +100,7 @@ def _partial(cfg: DictConfig, group: str) -> Any:
     return build
 
 
-def _factory(cfg: DictConfig, group: str) -> Callable[..., Any]:
+def factory(cfg: DictConfig, group: str) -> Callable[..., Any]:
     """What builds the object of a group; settings that its class does not know are named before it is called."""
     build = instantiate(cfg[group], _partial_=True)
 
