@@ -34,7 +34,7 @@ def test_every_network_has_as_many_outputs_as_classes(name):
     assert bn_layers(network)
 
 
-@pytest.mark.parametrize("name", [name for name in DATA if name != "image_folder"])
+@pytest.mark.parametrize("name", [name for name in DATA if name not in ("image_folder", "cifar10_jpeg")])
 def test_every_data_set_is_described_for_its_channels(name):
     data = instantiate(composed(f"data={name}").data)
     assert isinstance(data, InMemoryData)
@@ -67,6 +67,16 @@ def test_the_labs_sweep_is_the_labs():
     assert dict(lab.optimizer, _target_=None, _partial_=None) == {
         "_target_": None, "_partial_": None, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("paper_")])
+@pytest.mark.parametrize("data", ["cifar10", "cifar10_jpeg"])
+def test_the_papers_experiments_are_the_authors_recipe(name, data):
+    given = composed(f"experiment={name}", f"data={data}", *["data.root=somewhere"] * (data == "cifar10_jpeg"))
+    assert (given.epochs, given.finetune.epochs, given.finetune.lr, given.data.batch_size) == (160, 160, 0.1, 64)
+    assert (given.data.val_size, given.data.crop_padding, given.data.flip) == (0, 4, True)
+    assert (given.data.mean, given.data.std) == ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+    assert given["lambda"] == (1e-4 if name == "paper_vgg19" else 1e-5)
 
 
 @pytest.mark.slow

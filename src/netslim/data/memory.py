@@ -26,7 +26,7 @@ class InMemoryData(LightningDataModule):
         title: what the report calls the set.
         mean, std: per channel, in units of 0..1; normalisation is (x/255 − mean)/std.
         batch_size: per process, default 64 as in the paper. The last, smaller batch of an epoch is used.
-        eval_batch_size: default 1000; only speed and memory depend on it.
+        eval_batch_size: default 500; only speed and memory depend on it.
         val_size: training images held out for validation: a number, or a share under 1. Default 0: none. Which ones is
             decided by ``split_seed`` alone, the same number of each class.
         seed: of order and augmentation.
@@ -42,7 +42,7 @@ class InMemoryData(LightningDataModule):
         mean: Sequence[float],
         std: Sequence[float],
         batch_size: int = 64,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int = 500,
         val_size: float = 0,
         split_seed: int = 0,
         seed: int = 0,
