@@ -42,17 +42,17 @@ def slice_of(command: list[str], outputs: Path, stop: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", SMALL)
 def test_a_paper_experiment_in_slices(experiment: str, images: Path, tmp_path: Path) -> None:
-    words = ["data=cifar10_jpeg", f"data.root={images}", "epochs=4", "finetune.epochs=4", SMALL[experiment], "seed=0,1"]
+    words = ["data=cifar10_jpeg", f"data.root={images}", "epochs=4", "finetune.epochs=4", SMALL[experiment], "seed=0"]
     command = [sys.executable, "-m", "netslim", "-m", f"experiment={experiment}", f"outputs={tmp_path}", *words]
     stopped = 0
-    for stage in ("train_*seed=0*", "finetune_*seed=0*", "train_*seed=1*"):
-        stopped += slice_of(command, tmp_path / experiment, f"{stage}/last.ckpt") == 128 + signal.SIGTERM
-    assert stopped >= 2
+    for stage in ("train", "finetune"):
+        stopped += slice_of(command, tmp_path / experiment, f"{stage}_*/last.ckpt") == 128 + signal.SIGTERM
+    assert stopped >= 1
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Report:" in done.stdout
     jobs = artifacts.load_jobs(tmp_path / experiment)
-    assert {(job["seed"], job["ratio"]) for job in jobs} == {(s, r) for s in (0, 1) for r in RATIOS[experiment]}
+    assert {job["ratio"] for job in jobs} == RATIOS[experiment]
     for job in jobs:
         assert job["lambda"] == STRENGTH[experiment]
         assert job["train"]["data"] == "CIFAR-10 (JPEG copy)"
