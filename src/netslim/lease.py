@@ -48,11 +48,11 @@ def hold(devices: Sequence[str], count: int = 1) -> Iterator[list[str]]:
         raise ValueError(f"{count} devices asked for, {len(devices)} visible ({', '.join(devices) or 'none'})")
     locks = folder()
     locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = {name: FileLock(locks / f"gpu-{name.replace('/', '_')}.lock") for name in devices}
+    files = {name: FileLock(locks / f"gpu-{name.replace('/', '_')}.lock", mode=0o666) for name in devices}
     with ExitStack() as held:
         mine: list[str] = []
         # One at a time collects: two that want two devices each would otherwise wait for each other with one each.
-        with FileLock(locks / "next.lock", poll_interval=POLL):
+        with FileLock(locks / "next.lock", mode=0o666, poll_interval=POLL):
             while True:
                 mine += _take(files, count - len(mine), mine, held)
                 if len(mine) == count:
