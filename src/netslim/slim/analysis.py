@@ -65,6 +65,7 @@ def _look(model: nn.Module, example_input: Any, numbers: bool) -> Iterator[Any]:
 
     numbers: also whether any number in a tensor may have changed; that of indices in any case.
     """
+    tensors = []
     for module in model.modules():
         yield module
         for name, value in vars(module).items():
@@ -74,7 +75,8 @@ def _look(model: nn.Module, example_input: Any, numbers: bool) -> Iterator[Any]:
                 yield from value
             elif name != "training":
                 yield value
-    for leaf in [*model.parameters(), *model.buffers(), *tree_leaves(example_input)]:
+        tensors += [*module._parameters.values(), *module._buffers.values()]
+    for leaf in [*tensors, *tree_leaves(example_input)]:
         yield leaf
         if isinstance(leaf, Tensor):
             yield from (leaf.shape, leaf.dtype, leaf.device)

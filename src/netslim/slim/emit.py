@@ -89,8 +89,11 @@ def emit(
 @torch.no_grad()
 def outline(model: Model, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], on_meta: bool) -> Model:
     """What ``emit`` makes, to be looked at while it runs: without numbers, or with parameters that it shares."""
-    parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
-    look = clone(model, _hollow(model, cut) if on_meta else {**parameters, **_cut(model, cut, {})})
+    if on_meta:
+        look = clone(model, _hollow(model, cut))
+    else:
+        parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
+        look = clone(model, {**parameters, **_cut(model, cut, {})})
     _correct(look, cut, select, groups)
     return look
 
@@ -115,7 +118,7 @@ def _hollow(model: nn.Module, cut: Cut) -> dict[Tensor, Tensor]:
         if tensor.is_floating_point()
     }
     indices = {key: positions for key, positions in cut.items() if not shapes[key[0]][0].is_floating_point()}
-    return {**hollow, **_cut(model, indices, {})}
+    return {**hollow, **_cut(model, indices, {})} if indices else hollow
 
 
 def _like(old: Tensor, new: Tensor) -> Tensor:
@@ -124,7 +127,7 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
 
 
 def _correct(model: nn.Module, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int]) -> None:
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules()) if cut or groups or select else {}
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
         prefix = f"{owner}." if owner else ""
         _correct_sizes(modules[owner], groups.get(f"{prefix}weight"))

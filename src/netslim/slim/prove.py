@@ -19,7 +19,8 @@ from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
 from netslim.slim.ids import shrink
 from netslim.slim.moving import index_select, move
-from netslim.slim.replay import Finding, replay
+from netslim.slim.replay import Deviation, Finding, Replay
+from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 
 Model = TypeVar("Model", bound=nn.Module)
 Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
@@ -66,6 +67,53 @@ def prove(
             state.orders = Finding(order=state.orders.order | found.order, layouts=state.orders.layouts | found.layouts)
         else:
             return state
+
+
+def replay(dense: Graph, exist: Tensor, cut: emit.Cut, reordered: set[str], recorded: Tape, error: str) -> Finding:
+    """Compare the slim network's tape with the dense graph.
+
+    reordered: parameters that are not cut in the dense order. error: why the recording ended early, or "".
+    """
+    view = Replay(dense, exist, cut, reordered, recorded)
+    nodes = dense.tape.nodes
+    skip = unread_aliases(dense.tape)
+    at = 0
+    try:
+        for node in recorded.nodes:
+            selection = is_own_selection(recorded, node)
+            while at < len(nodes) and is_own_selection(dense.tape, nodes[at]) and not selection:
+                at += 1
+            view.position = at
+            if at >= len(nodes):
+                raise Deviation("the slim network does more than the dense one")
+            if not selection and node.name != nodes[at].name:
+                raise Deviation(f"{node.name} instead of {nodes[at].name}")
+            if selection:
+                view.step(node)
+            elif at not in skip:
+                view.compare(node, nodes[at])
+            at += not selection or is_own_selection(dense.tape, nodes[at])
+        view.position = min(at, len(nodes) - 1)
+        if error or at < len(nodes):
+            raise Deviation(error or "the slim network does less than the dense one")
+        _compare_outputs(dense, view)
+    except Deviation as deviation:
+        return Finding(view.position, f"{nodes[view.position].name}: {deviation}")
+    except (RuntimeError, IndexError) as failure:  # the ids cannot be moved as the data would be
+        return Finding(view.position, f"{nodes[view.position].name}: {failure}")
+    return view.finding
+
+
+def _compare_outputs(dense: Graph, view: Replay) -> None:
+    ours, theirs = view.tape.outputs, dense.tape.outputs
+    if [view.tape.shape[r] for r in ours] != [dense.tape.shape[r] for r in theirs]:
+        raise Deviation("the outputs have other shapes")
+    for a, b in zip(ours, theirs, strict=True):
+        if a in view.kept and view.twin[a] == b:
+            continue
+        mine, promised = view.sym.get(a), dense.sym.get(b)
+        if isinstance(promised, Tensor) and not (isinstance(mine, Tensor) and torch.equal(mine, promised)):
+            raise Deviation("the outputs hold other channels")
 
 
 def _changes(graph: Graph, state: Proved) -> tuple[emit.Cut, dict[str, Tensor], dict[str, int]]:

@@ -23,7 +23,9 @@ def suffice(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
 
     Inputs that are indices count as mixed, because their values matter.
     """
-    state = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
+    tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+    tensors = [t for table in tables for t in table.values() if t is not None]
+    state = [t for t in tensors if t.is_floating_point() or isinstance(t, nn.Parameter)]
     kinds = {(t.dtype, t.device) for t in [*state, *inputs]}
     plain = all(type(t) in (Tensor, nn.Parameter, nn.Buffer) for t in [*state, *inputs])
     return plain and len(kinds) == 1 and all(dtype.is_floating_point for dtype, _ in kinds)
