@@ -119,7 +119,8 @@ def level(balance: Balance, sides: list[Tensor], exist: Tensor) -> None:
     if not balance.droppable:
         rows = torch.ones_like(rows)
     for side in sides:
-        target = max(1, int(exist[side].sum(1).max()))
-        for row in side[rows]:
+        counts = exist[side].sum(1)
+        target = max(1, int(counts.max()))
+        for row in side[rows & (counts < target)]:
             while int(exist[row].sum()) < target:
                 exist[row[~exist[row]][0]] = True
