@@ -65,7 +65,7 @@ def test_the_labs_sweep_is_the_labs():
     assert lab.hydra.sweeper.params == {"lambda": "0,1e-5,1e-4", "ratio": "0.5,0.9"}
     assert (lab.epochs, lab.finetune.epochs, lab.finetune.lr, lab.data.batch_size) == (160, 160, 0.1, 64)
     assert dict(lab.optimizer, _target_=None, _partial_=None) == {
-        "_target_": None, "_partial_": None, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4,
+        "_target_": None, "_partial_": None, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "fused": None,
     }  # fmt: skip
 
 

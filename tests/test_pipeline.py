@@ -142,6 +142,39 @@ def test_an_epoch_that_was_cut_off_stands_once_in_the_curves(tmp_path):
     assert [row["epoch"] for row in job["train"]["epochs"]] == [1, 2, 3]
 
 
+def weights(stage: Path) -> dict[str, torch.Tensor]:
+    if (stage / "weights.pt").exists():
+        return files.read_tensors(stage / "weights.pt")
+    return netslim.load(stage / "slim.pt", VGG(LAYERS, in_channels=1)).state_dict()
+
+
+def test_a_compiled_job_that_was_cut_off_ends_with_the_weights_of_one_that_is_neither(tmp_path):
+    words = ["experiment=lab4_digits", "epochs=3", "finetune.epochs=1", "lambda=1e-2", "ratio=0.5"]
+    run(*words, f"outputs={tmp_path / 'plain'}")
+    compiled = [*words, "compile={backend: eager}", f"outputs={tmp_path / 'compiled'}"]
+    record = History.on_train_epoch_end
+
+    def die(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+        record(self, trainer, pl_module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_end", die)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(*compiled)
+    run(*compiled)
+    plain, again = (artifacts.load_jobs(tmp_path / which / "lab4_digits")[0] for which in ("plain", "compiled"))
+    for stage in ("train", "finetune"):
+        expected, found = (
+            weights(tmp_path / which / "lab4_digits" / job[stage]["name"])
+            for which, job in (("plain", plain), ("compiled", again))
+        )
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert again["slim"]["recalibrated"]["test"] == plain["slim"]["recalibrated"]["test"]
+
+
 def test_tensorboard_has_the_hyperparameters_with_the_final_accuracies(lab):
     for job in artifacts.load_jobs(lab):
         (folder,) = lab.glob(f"job_lambda={job['lambda']:g}_ratio={job['ratio']:g}_*")
