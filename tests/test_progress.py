@@ -21,11 +21,10 @@ from netslim.progress import EpochSeed, History
 from netslim.task import SlimmingTask
 
 
-@pytest.mark.slow
-def test_a_terminal_gets_one_bar_with_epoch_loss_accuracy_and_dead_scales(tmp_path: Path) -> None:
+def on_a_terminal(*words: str) -> bytes:
+    """What ``netslim`` shows on a terminal of 150 columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
-    words = ["experiment=lab4_digits", "epochs=2", "finetune.epochs=0", "lambda=1e-2", f"outputs={tmp_path}"]
     with subprocess.Popen(
         [sys.executable, "-m", "netslim", *words], stdout=subprocess.DEVNULL, stderr=theirs
     ) as process:
@@ -41,6 +40,21 @@ def test_a_terminal_gets_one_bar_with_epoch_loss_accuracy_and_dead_scales(tmp_pa
             seen += chunk
     os.close(ours)
     assert process.returncode == 0
+    return seen
+
+
+JOB = ["experiment=lab4_digits", "epochs=2", "finetune.epochs=0", "lambda=1e-2", "ratio=0.5"]
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_show_no_bars(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    assert b"batch" not in on_a_terminal("-m", "hydra/launcher=joblib", *JOB, f"outputs={tmp_path}")
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_one_bar_with_epoch_loss_accuracy_and_dead_scales(tmp_path: Path) -> None:
+    seen = on_a_terminal(*JOB, f"outputs={tmp_path}")
     bars = seen.decode().replace("\r\n", "\r").split("\r")
     last = [bar for bar in bars if bar.strip()][-1]
     for word in ("train_lambda=0.01_seed=0", "100%", "42/42", "epoch 2/2", "loss ", "accuracy ", "val ", "dead γ "):

@@ -58,6 +58,7 @@ MENDABLE = (
 def main() -> None:
     """Entry point of the command ``netslim``. Exit codes: 1 a job of a sweep failed, 2 a mistake, 143 SIGTERM."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra shortens errors itself, and exits with 1
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # "is there a GPU?" must not start CUDA before a fork
     warnings.filterwarnings("error", "Callback .* raised")  # else Hydra goes on
     failure: BaseException | None = None
     failed = False
@@ -127,6 +128,8 @@ def _job(cfg: DictConfig, position: str) -> float:
     folder = artifacts.sweep_folder(cfg.outputs, cfg.name)
     with ExitStack() as leases:
         if _hydra().mode == RunMode.MULTIRUN:
+            if _hydra().runtime.choices["hydra/launcher"] != "basic":
+                os.environ["TQDM_DISABLE"] = "1"  # bars of jobs side by side would overwrite each other
             _check_launcher(arguments["trainer"])
             _lease(cfg, arguments, leases)
         job = pipeline.run(folder, **arguments, command=command.repeat(_hydra()))

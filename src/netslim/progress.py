@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -79,7 +80,7 @@ class EpochSeed(Callback):
 
 
 class Progress(Callback):
-    """A bar over the batches of all epochs on a terminal, one line per epoch elsewhere.
+    """A bar over the batches of all epochs on a terminal (not with TQDM_DISABLE=1), one line per epoch elsewhere.
 
     Shows epoch, loss, accuracy and the share of γ under 1e-2. Numbers come from epoch ends: none is fetched from the
     device in between.
@@ -92,7 +93,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.monotonic()
-        if sys.stderr.isatty() and trainer.is_global_zero:
+        if sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE") and trainer.is_global_zero:
             total = int(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
             done = trainer.current_epoch * int(trainer.num_training_batches)
             self._bar = tqdm(total=total, initial=done, desc=self.title, unit="batch", dynamic_ncols=True, leave=True)
