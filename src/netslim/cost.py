@@ -53,6 +53,7 @@ FREE = {
             "im2col",
             "col2im",
             "view_as_real",
+            "as_strided",
             "view_as_complex",
         ]
     ),

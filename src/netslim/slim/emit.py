@@ -66,7 +66,13 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
 
 def select_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook: the layer reads only some channels of its input x, of shape (N, C, ...)."""
-    return (args[0].index_select(1, module.get_buffer(SELECT)), *args[1:])
+    x, positions = args[0], module.get_buffer(SELECT)
+    if x.dim() != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return (x.index_select(1, positions), *args[1:])
+    # index_select would return channels-first memory, slowly, and make all that follows slow: select columns of pixels.
+    pixels = x.permute(0, 2, 3, 1)  # (N, H, W, C)
+    selected = pixels.flatten(0, 2).index_select(1, positions)
+    return (selected.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2), *args[1:])
 
 
 @torch.no_grad()
