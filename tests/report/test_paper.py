@@ -45,3 +45,8 @@ def test_every_row_has_its_experiment(row: paper.Published) -> None:
     experiment = Path(__file__).parents[2] / "conf" / "experiment" / f"{paper.EXPERIMENTS[row.network]}.yaml"
     (ratios,) = [line.split(":")[1] for line in experiment.read_text().splitlines() if line.startswith("      ratio:")]
     assert str(row.ratio) in ratios.strip().split(",")
+
+
+def test_the_readme_has_the_table_of_the_published_records() -> None:
+    root = Path(__file__).parents[2]
+    assert paper.table(root / "outputs" / "published") in (root / "README.md").read_text()
