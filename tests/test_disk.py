@@ -76,7 +76,7 @@ def test_two_users_share_the_stages_if_the_folder_is_their_groups(tmp_path):
         command = [sys.executable, "-c", OTHER_USER, str(sweep), str(group), str(seed)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    for folder in [tmp_path, *tmp_path.parents[:2]]:
+    for folder in [tmp_path, *tmp_path.parents[:3]]:
         folder.chmod(0o755)
     sweep, group, mask = tmp_path / "sweep", 54321, os.umask(0o002)
     try:
