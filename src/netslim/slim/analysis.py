@@ -24,7 +24,7 @@ def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
     inputs = tape.tensors_in(example_input)
     error = ""
     for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
-        recorded, error = tape.record(emit.outline(model, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
+        recorded, error = tape.record(emit.outline(model, {}, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
         if not error:
             return graph.build(model, recorded)
     given = [f"{tuple(t.shape)} on {t.device}" for t in inputs]

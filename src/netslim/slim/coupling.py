@@ -102,7 +102,7 @@ def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
     for name, number in units.number.items():
         ranked = number[units.score[name].argsort(stable=True)]
         distinct = list(dict.fromkeys(n for n in ranked.tolist() if n >= 0))
-        stay.update(distinct[int(share * len(distinct)) :])
+        stay.update(distinct[max(1, int(share * len(distinct))) :])
     staying = torch.tensor([-1, *stay])
     return {name: torch.isin(number, staying) for name, number in units.number.items()}
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from netslim.slim.clone import clone
 from netslim.slim.graph import Graph
 from netslim.slim.shapes import META
+from netslim.slim.sizes import Sizes
 from netslim.slim.tape import SELECT, state
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -81,26 +82,30 @@ def emit(
     cut: Cut,
     select: Mapping[str, Tensor],
     groups: Mapping[str, int],
+    sizes: Sizes,
     keep: Mapping[str, Tensor] | None = None,
 ) -> Model:
     """A copy of the model, cut.
 
-    groups: weight name -> groups of its convolution. keep: BN name -> the channels whose γ and β are not set to 0.
+    groups: weight name -> groups of its convolution. sizes: attributes to set (sizes.py). keep: BN name -> the channels
+    whose γ and β are not set to 0.
     """
     small = clone(model, _cut(model, cut, keep or {}))
-    _correct(small, cut, select, groups)
+    _correct(small, cut, select, groups, sizes)
     return small
 
 
 @torch.no_grad()
-def outline(model: Model, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], on_meta: bool) -> Model:
+def outline(
+    model: Model, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], sizes: Sizes, on_meta: bool
+) -> Model:
     """What ``emit`` makes, to be looked at while it runs: without numbers, or with parameters that it shares."""
     if on_meta:
         look = clone(model, _hollow(model, cut))
     else:
         parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
         look = clone(model, {**parameters, **_cut(model, cut, {})})
-    _correct(look, cut, select, groups)
+    _correct(look, cut, select, groups, sizes)
     return look
 
 
@@ -132,11 +137,14 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
-def _correct(model: nn.Module, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int]) -> None:
+def _correct(model: nn.Module, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], sizes: Sizes) -> None:
     modules = dict(model.named_modules()) if cut or groups or select else {}
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
         prefix = f"{owner}." if owner else ""
         _correct_sizes(modules[owner], groups.get(f"{prefix}weight"))
+    for (owner, attribute), size in sizes.items():
+        old = getattr(modules[owner], attribute)
+        setattr(modules[owner], attribute, size if isinstance(old, int) else type(old)(size))
     for name, positions in select.items():
         _select(modules[name], positions)
 

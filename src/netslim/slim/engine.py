@@ -189,7 +189,7 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
         ValueError: an unknown name or a mask of the wrong shape or type.
     """
     check_keep(model, keep)
-    return emit.emit(model, {}, {}, {}, keep)
+    return emit.emit(model, {}, {}, {}, {}, keep)
 
 
 def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:

@@ -149,8 +149,9 @@ class Graph:
             self.balances[self.position] = Balance([ins, out], droppable=True)
         return out.flatten()
 
-    def balance(self, rows: Tensor) -> None:
-        self.balances[self.position] = Balance([rows], droppable=False)
+    def balance(self, *sides: Tensor) -> None:
+        if sides:
+            self.balances[self.position] = Balance(list(sides), droppable=False)
 
     def demand(self, why: str, ids: Tensor) -> None:
         self.demands.append((why, ids.unique()))

@@ -71,6 +71,8 @@ def equal_shares(g: Graph, node: Node, x: Tensor, outs: list[Tensor]) -> None:
         size = min(sizes)
         if len(sizes) == 1 and 0 < size < len(line) and len(line) % size == 0:
             g.balance(line.reshape(-1, size))
+        else:
+            g.balance(*(share.reshape(1, -1) for share in shares if share.numel()))  # none may become empty
     return None
 
 

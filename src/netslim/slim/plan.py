@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from netslim import files
 from netslim.slim.emit import Cut, emit
+from netslim.slim.sizes import Sizes
 
 Model = TypeVar("Model", bound=nn.Module)
 ATTRIBUTE = "netslim_plan"
@@ -31,11 +32,13 @@ class Pass(TypedDict):
     keep: [tensor name, dimension, indices]; for grouped convolutions one list of indices per group.
     select: BN name -> indices into its input.
     groups: weight name -> groups of its convolution.
+    sizes: [module name, attribute, value].
     """
 
     keep: list[tuple[str, int, Any]]
     select: dict[str, list[int]]
     groups: dict[str, int]
+    sizes: list[tuple[str, str, Any]]
 
 
 class Plan(TypedDict):
@@ -60,10 +63,15 @@ def _module_line(module: nn.Module) -> str:
     return line
 
 
-def make(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str, int]) -> Plan:
+def make(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str, int], sizes: Sizes) -> Plan:
     """The plan of a network that is about to be cut: one more pass where it is slim already."""
     keep = [(name, dim, positions.tolist()) for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0])]
-    now = Pass(keep=keep, select={name: positions.tolist() for name, positions in select.items()}, groups=groups)
+    now = Pass(
+        keep=keep,
+        select={name: positions.tolist() for name, positions in select.items()},
+        groups=groups,
+        sizes=[(module, attribute, size) for (module, attribute), size in sizes.items()],
+    )
     previous: Plan | None = getattr(model, ATTRIBUTE, None)
     if previous is None:
         return Plan(passes=[now], dense=signature(model))
@@ -76,7 +84,8 @@ def follow(dense: Model, plan: Plan) -> Model:
     for step in plan["passes"]:
         cut = {(name, dim): torch.tensor(indices, dtype=torch.long) for name, dim, indices in step["keep"]}
         select = {name: torch.tensor(indices, dtype=torch.long) for name, indices in step["select"].items()}
-        small = emit(small, cut, select, step["groups"])
+        sizes = {(module, attribute): size for module, attribute, size in step["sizes"]}
+        small = emit(small, cut, select, step["groups"], sizes)
     setattr(small, ATTRIBUTE, plan)
     return small
 

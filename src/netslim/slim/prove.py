@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from netslim.slim import emit, plan, rules, tape
+from netslim.slim import emit, plan, rules, sizes, tape
 from netslim.slim.computing import new_tensor, pad
 from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
@@ -23,6 +23,7 @@ from netslim.slim.replay import Deviation, Finding, Replay
 from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 
 Model = TypeVar("Model", bound=nn.Module)
+Changes = tuple[emit.Cut, dict[str, Tensor], dict[str, int], sizes.Sizes]
 Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
 
 
@@ -33,7 +34,7 @@ class Proved:
     exist: Tensor
     orders: Finding
     frozen: Frozen
-    changes: tuple[emit.Cut, dict[str, Tensor], dict[str, int]] = ({}, {}, {})
+    changes: Changes = ({}, {}, {}, {})
 
 
 def prove(
@@ -53,7 +54,7 @@ def prove(
     while True:
         held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
         state.exist = solve(graph, keep, held).exist
-        state.changes = _changes(graph, state)
+        state.changes = _changes(model, graph, state)
         on_meta = graph.tape.on_meta
         recorded = tape.record(emit.outline(model, *state.changes, on_meta), example_input, on_meta=on_meta)
         reordered = {name for name, _ in state.orders.order}
@@ -116,12 +117,13 @@ def _compare_outputs(dense: Graph, view: Replay) -> None:
             raise Deviation("the outputs hold other channels")
 
 
-def _changes(graph: Graph, state: Proved) -> tuple[emit.Cut, dict[str, Tensor], dict[str, int]]:
-    """What emission cuts, selects, and sets as the groups of convolutions."""
+def _changes(model: nn.Module, graph: Graph, state: Proved) -> Changes:
+    """What emission cuts, selects, and sets as the groups of convolutions and as sizes."""
     cut = emit.cuts(graph, state.exist, state.orders.order)
     select = emit.selections(graph, state.exist, state.orders.layouts)
     exist = state.exist.numpy()
-    return cut, select, {name: int(exist[ids.numpy()].any(1).sum()) for name, ids in graph.groups.items()}
+    groups = {name: int(exist[ids.numpy()].any(1).sum()) for name, ids in graph.groups.items()}
+    return cut, select, groups, sizes.remembered(model, graph, state.exist)
 
 
 def write(model: Model, state: Proved, keep: Mapping[str, Tensor]) -> Model:
@@ -155,12 +157,24 @@ def untested(graph: Graph, exist: Tensor, units: Mapping[str, Tensor]) -> bool:
 
 
 def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
-    """The channels that the deviating operation reads, else those it makes, else those of the one before."""
+    """The channels that a deviating slice counts, else those that the operation reads, else those it makes, else those
+    of the one before."""
     for position in range(found.position or 0, -1, -1):
-        for ids in touched(graph, position):
+        for ids in [sizes.before_the_cut(graph, position), *touched(graph, position)]:
             if not exist[ids].all():
+                _release(graph, position)
                 return graph.tape.nodes[position].name, ids
     raise RuntimeError(f"no slim network could be proved equal to the masked one: {found.reason}")
+
+
+def _release(graph: Graph, position: int) -> None:
+    """Shares cut off by a number need not be equal, only not empty; and if one slice of a tensor is, so are all."""
+    nodes = graph.tape.nodes
+    for other, balance in graph.balances.items():
+        sliced = nodes[other].name == nodes[position].name == "slice" and nodes[other].reads == nodes[position].reads
+        if not balance.droppable and (sliced or other == position):
+            outs = [graph.sym.get(ref) for ref in nodes[other].outs]
+            balance.sides = [shrink(out).reshape(1, -1) for out in outs if isinstance(out, Tensor) and out.numel()]
 
 
 def touched(graph: Graph, position: int) -> list[Tensor]:

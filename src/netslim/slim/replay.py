@@ -79,6 +79,8 @@ class Replay(Graph):
         mine, theirs = _numbers(self.tape, node), _numbers(self.dense.tape, twin)
         if rule in SAME_NUMBERS and mine != theirs:
             raise Deviation(f"it computes with {mine} instead of {theirs}")
+        if rule is c.convolution and node.args[3:8] != twin.args[3:8]:  # an attribute that is no size was changed
+            raise Deviation("it has another stride, padding or dilation")
         constants = self.tape.numbers.keys() & node.reads
         self.twin.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in constants)
         self.kept |= constants
@@ -94,6 +96,8 @@ class Replay(Graph):
             if ref not in self.sym:
                 self.sym[ref] = self._promise(ref)
         super().step(node)
+        if node.name == "slice" and not self._same_channels(node.outs[0]):
+            raise Deviation("it cuts off other channels")
         self.kept.update(ref for ref in node.outs if self._keeps(ref))
 
     def _plain(self, flow: Each | Mix | None) -> bool:
@@ -114,11 +118,18 @@ class Replay(Graph):
         if not isinstance(sym, Tensor):
             return sym
         small = shrink(sym)
-        if sum(n > 1 for n in small.shape) > 1:
+        if sum(n > 1 for n in small.shape) > 1 or not small.numel():
             return None
         line = small.flatten()
         line = line[self.exist[line]]
         return line.reshape([-1 if n > 1 else 1 for n in small.shape]).expand(self.tape.shape[ref])
+
+    def _same_channels(self, ref: int) -> bool:
+        """Does a tensor hold what was promised, in whatever order? Yes, where nothing is known."""
+        mine, promised = self.sym.get(ref), self._promise(ref) if ref in self.twin else None
+        if not (isinstance(mine, Tensor) and isinstance(promised, Tensor)):
+            return True
+        return torch.equal(shrink(mine).unique(), shrink(promised).unique())
 
     def _keeps(self, ref: int) -> bool:
         mine, promised = self.sym.get(ref), self._promise(ref) if ref in self.twin else None
@@ -210,7 +221,7 @@ class Replay(Graph):
             return self.each([ins.flatten().repeat_interleave(rows)], "never")
         return flow.out[self.exist[flow.out]]
 
-    def balance(self, rows: Tensor) -> None:
+    def balance(self, *sides: Tensor) -> None:
         pass
 
     def constant_zeros(self, ref: int, side: int, n: int) -> Tensor:

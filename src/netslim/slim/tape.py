@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -32,7 +33,8 @@ class Ref:
 
 @dataclass
 class Node:
-    """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args."""
+    """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args.
+    `module`: the name of the innermost module that runs it; None if the model has no such module."""
 
     op: Any
     name: str
@@ -40,6 +42,7 @@ class Node:
     kwargs: dict[str, Any]
     reads: list[int]
     outs: list[int]
+    module: str | None = None
 
 
 @dataclass
@@ -62,9 +65,9 @@ ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one th
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape, running: list[str | None]) -> None:
         super().__init__()
-        self.tape = tape
+        self.tape, self.running = tape, running
         self.number: dict[int, int] = {}
         self.memory: dict[int, list[Tensor]] = {}  # also keeps all tensors alive, so that id() stays unique
 
@@ -102,7 +105,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name, overwritten = _signature(func)
-        node = Node(func, name, (), {}, [], [])
+        node = Node(func, name, (), {}, [], [], self.running[-1] if self.running else None)
         node.args = self.refs(args, node.reads)
         node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
         if self.tape.on_meta:
@@ -174,6 +177,25 @@ def call(model: nn.Module, example_input: Any) -> Any:
 
 
 @contextmanager
+def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
+    """Keep the names of the modules that are running in a list, innermost last."""
+    names = {module: name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module, _: Any) -> None:
+        running.append(names.get(module))
+
+    def leave(_: nn.Module, __: Any, ___: Any) -> None:
+        running.pop()
+
+    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
 def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
     """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
 
@@ -198,14 +220,15 @@ def record(model: nn.Module, example_input: Any, *, training: bool = True, on_me
     restored; the tape of a run that failed holds the operations up to the failure.
     """
     tape = Tape(on_meta=on_meta)
-    recorder = _Recorder(tape)
+    running: list[str | None] = []
+    recorder = _Recorder(tape, running)
     own = partial(torch.empty_like, device=shapes.META) if on_meta else torch.clone
     example_input = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
     tape.state = {recorder.add(tensor): name for name, tensor in state(model).items()}
     tape.inputs = [recorder.add(t) for t in tree_leaves(example_input) if isinstance(t, Tensor)]
     with torch.random.fork_rng(devices=[]), tracing_modes(model, training), torch.no_grad():
         try:
-            with recorder:
+            with note_running(model, running), recorder:
                 result = call(model, example_input)
         except Exception as error:  # the caller decides: a bad example input, or a size written in the code
             return tape, f"{type(error).__name__}: {error}"
