@@ -130,6 +130,13 @@ def test_shares_taken_from_a_shape_follow(oracle, images):
     assert len({int(row.sum()) for row in keep["stem.1"].view(3, 4)}) == 1
 
 
+def test_shares_of_a_list_need_not_be_equal(oracle, images):
+    x = images(8)
+    model = oracle.lively(Block(split_by_list, splits=[4, 4, 4]), x)
+    small = oracle.prove(model, {"stem.1": torch.arange(12) % 8 > 1}, x)
+    assert small.splits == [2, 4, 2]
+
+
 def test_no_share_becomes_empty(oracle, images):
     x = images(8)
     model = oracle.lively(Block(split_by_list, splits=[3, 4, 5]), x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from netslim.slim import emit, graph, shapes, tape
+from netslim.slim import emit, graph, shapes, sizes, tape
 from netslim.slim.prove import Proved
 
 
@@ -26,7 +26,9 @@ def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
     for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
         recorded, error = tape.record(emit.outline(model, {}, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
         if not error:
-            return graph.build(model, recorded)
+            built = graph.build(model, recorded)
+            sizes.release_lists(model, built)
+            return built
     given = [f"{tuple(t.shape)} on {t.device}" for t in inputs]
     raise ValueError(f"{type(model).__name__} does not run on the example input {given}: {error}")
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim.slim import rules
-from netslim.slim.ids import Ids, Weight, along, spread
+from netslim.slim.ids import Ids, Weight, along, shrink, spread
 from netslim.slim.tape import Node, Tape, unread_aliases
 from netslim.sparsity import bn_layers
 
@@ -152,6 +152,12 @@ class Graph:
     def balance(self, *sides: Tensor) -> None:
         if sides:
             self.balances[self.position] = Balance(list(sides), droppable=False)
+
+    def release(self, position: int) -> None:
+        """The shares that an operation cuts need not be equal, only not empty."""
+        outs = [self.sym.get(ref) for ref in self.tape.nodes[position].outs]
+        rows = [shrink(out).reshape(1, -1) for out in outs if isinstance(out, Tensor) and out.numel()]
+        self.balances[position] = Balance(rows, droppable=False)
 
     def demand(self, why: str, ids: Tensor) -> None:
         self.demands.append((why, ids.unique()))

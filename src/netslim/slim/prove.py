@@ -168,13 +168,12 @@ def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
 
 
 def _release(graph: Graph, position: int) -> None:
-    """Shares cut off by a number need not be equal, only not empty; and if one slice of a tensor is, so are all."""
+    """Shares cut off by a number need not be equal; and if one slice of a tensor is, so are all."""
     nodes = graph.tape.nodes
-    for other, balance in graph.balances.items():
+    for other, balance in list(graph.balances.items()):
         sliced = nodes[other].name == nodes[position].name == "slice" and nodes[other].reads == nodes[position].reads
         if not balance.droppable and (sliced or other == position):
-            outs = [graph.sym.get(ref) for ref in nodes[other].outs]
-            balance.sides = [shrink(out).reshape(1, -1) for out in outs if isinstance(out, Tensor) and out.numel()]
+            graph.release(other)
 
 
 def touched(graph: Graph, position: int) -> list[Tensor]:

@@ -38,6 +38,16 @@ def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
     return {(owner, name): new for (owner, name), new in found.items() if new != _plain(getattr(modules[owner], name))}
 
 
+def release_lists(model: nn.Module, graph: Graph) -> None:
+    """Shares whose sizes stand in a list of the module need not be equal: each has its own entry to set."""
+    modules = dict(model.named_modules())
+    for position, node in enumerate(graph.tape.nodes):
+        if node.name == "split_with_sizes" and position in graph.balances and node.module is not None:
+            lists = (list(v) for v in vars(modules[node.module]).values() if isinstance(v, (list, tuple)))
+            if list(node.args[1]) in lists:
+                graph.release(position)
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
