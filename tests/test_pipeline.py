@@ -33,6 +33,21 @@ def run(*words: str) -> None:
         command.main()
 
 
+def run_until_epoch_2(*words: str) -> None:
+    """The same, killed when the second epoch is validated and logged, but not in the checkpoint."""
+    record = History.on_train_epoch_end
+
+    def die(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+        record(self, trainer, pl_module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_end", die)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(*words)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("outputs")
@@ -123,18 +138,7 @@ def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
 def test_an_epoch_that_was_cut_off_stands_once_in_the_curves(tmp_path):
     """Validated and logged, then killed before the checkpoint: the epoch is run and logged again."""
     words = ["experiment=lab4_digits", "epochs=3", "finetune.epochs=0", "lambda=1e-2", f"outputs={tmp_path}"]
-
-    record = History.on_train_epoch_end
-
-    def die(self, trainer, pl_module):
-        if trainer.current_epoch == 1:
-            raise KeyboardInterrupt
-        record(self, trainer, pl_module)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(History, "on_train_epoch_end", die)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run(*words)
+    run_until_epoch_2(*words)
     run(*words)
     (job,) = artifacts.load_jobs(tmp_path / "lab4_digits")
     events = EventAccumulator(str(tmp_path / "lab4_digits" / job["train"]["name"])).Reload()
@@ -152,17 +156,7 @@ def test_a_compiled_job_that_was_cut_off_ends_with_the_weights_of_one_that_is_ne
     words = ["experiment=lab4_digits", "epochs=3", "finetune.epochs=1", "lambda=1e-2", "ratio=0.5"]
     run(*words, f"outputs={tmp_path / 'plain'}")
     compiled = [*words, "compile={backend: eager}", f"outputs={tmp_path / 'compiled'}"]
-    record = History.on_train_epoch_end
-
-    def die(self, trainer, pl_module):
-        if trainer.current_epoch == 1:
-            raise KeyboardInterrupt
-        record(self, trainer, pl_module)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(History, "on_train_epoch_end", die)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            run(*compiled)
+    run_until_epoch_2(*compiled)
     run(*compiled)
     plain, again = (artifacts.load_jobs(tmp_path / which / "lab4_digits")[0] for which in ("plain", "compiled"))
     for stage in ("train", "finetune"):
