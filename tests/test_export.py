@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import onnxruntime
@@ -62,38 +61,6 @@ def test_a_network_that_computes_something_else_there_is_refused_and_not_written
     ):
         export.to_onnx(Random(), torch.randn(2, 50), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
-
-
-class Sleeps(nn.Module):
-    """15 ms per call and 40 more at every fourth; remembers what it was called with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[int, int, bool, bool]] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append((len(x), torch.get_num_threads(), self.training, torch.is_grad_enabled()))
-        time.sleep(0.015 if len(self.seen) % 4 else 0.055)
-        return x
-
-
-def test_latency_is_the_time_of_a_call() -> None:
-    model = Sleeps()
-    before = torch.get_num_threads()
-    measured = export.latency(model, torch.zeros(2, 1), batch=7, seconds=0.5, threads=2)
-    assert 15 <= measured.median < 50
-    assert measured.p90 >= 55
-    assert (measured.batch, measured.threads) == (7, 2)
-    assert 10 <= measured.runs < len(model.seen)  # some warmed up
-    assert set(model.seen) == {(7, 2, False, False)}
-    assert model.training
-    assert torch.get_num_threads() == before
-
-
-def test_rows_of_the_example_are_repeated_to_the_batch() -> None:
-    rows = export._batch((torch.tensor([1, 2]), {"a": torch.tensor([[3], [4]])}), 3)
-    assert rows[0].tolist() == [1, 2, 1]
-    assert rows[1]["a"].tolist() == [[3], [4], [3]]
 
 
 def test_the_table_counts_parameters_and_multiplications() -> None:

@@ -12,13 +12,9 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import statistics
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +27,9 @@ from torch.utils._pytree import tree_map_only
 from netslim import artifacts, files
 from netslim.cost import count
 from netslim.environment import hardware
+from netslim.latency import latency, repeated, set_threads
 from netslim.slim import load
-from netslim.slim.tape import call, tensors_in, tracing_modes
+from netslim.slim.tape import call, tensors_in
 
 MENDABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, HydraException, torch.onnx.OnnxExporterError)
 
@@ -61,7 +58,7 @@ def to_onnx(model: nn.Module, example_input: Any, path: str | os.PathLike[str], 
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"ONNX needs the package {error.name}: pip install 'netslim[onnx]'") from None
     model = copy.deepcopy(model).eval()
-    traced = _batch(example_input, 2)  # a batch of one would be taken for a constant
+    traced = repeated(example_input, 2)  # a batch of one would be taken for a constant
     args = traced if isinstance(traced, tuple) else () if isinstance(traced, dict) else (traced,)
     kwargs = traced if isinstance(traced, dict) else {}
     size = torch.export.Dim("batch", min=1)
@@ -79,15 +76,10 @@ def to_onnx(model: nn.Module, example_input: Any, path: str | os.PathLike[str], 
     assert program is not None
     file = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    checked = (example_input, _batch(example_input, 1), _batch(example_input, 3))
+    checked = (example_input, repeated(example_input, 1), repeated(example_input, 3))
     deviation = max(_deviation(session, model, x, tolerance) for x in checked)
     files.write_bytes(Path(path), file)
     return deviation
-
-
-def _batch(example_input: Any, size: int) -> Any:
-    """The example's rows, repeated in turn or cut to a batch of that size."""
-    return tree_map_only(Tensor, lambda t: t[torch.arange(size, device=t.device) % len(t)], example_input)
 
 
 def _deviation(session: Any, model: nn.Module, x: Any, tolerance: float) -> float:
@@ -108,66 +100,12 @@ def _deviation(session: Any, model: nn.Module, x: Any, tolerance: float) -> floa
     return deviation
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds per forward pass of a batch: median and 90th percentile of `runs`, on `threads` CPU threads."""
-
-    median: float
-    p90: float
-    batch: int
-    runs: int
-    threads: int
-
-
-def latency(
-    model: nn.Module, example_input: Any, *, batch: int = 1, seconds: float = 2.0, threads: int | None = None
-) -> Latency:
-    """Time forward passes in eval mode, without gradients, where the model is (GPU queues are waited for).
-
-    Args:
-        model: any network; left as it was.
-        example_input: a tensor, a tuple of positional or a dict of keyword arguments; its rows are repeated to `batch`.
-        seconds: how long to measure, default 2, ten runs at least. A fifth of it, two runs at least, warms up before.
-        threads: CPU threads; default those that PyTorch uses now.
-    """
-    x = _batch(example_input, batch)
-    with _threads(threads), tracing_modes(model, training=False), torch.inference_mode():
-        _runs(model, x, seconds / 5, least=2)
-        runs = _runs(model, x, seconds, least=10)
-        used = torch.get_num_threads()
-    p90 = statistics.quantiles(runs, n=10, method="inclusive")[-1]
-    return Latency(statistics.median(runs), p90, batch, len(runs), used)
-
-
-def _runs(model: nn.Module, x: Any, seconds: float, least: int) -> list[float]:
-    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors_in(x))
-    runs: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(runs) < least or time.perf_counter() < end:
-        start = time.perf_counter()
-        call(model, x)
-        if not on_cpu:
-            torch.accelerator.synchronize()
-        runs.append(1000 * (time.perf_counter() - start))
-    return runs
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def compare(dense: nn.Module, small: nn.Module, example_input: Any, *, seconds: float = 2.0) -> str:
     """A Markdown table: parameters, MACs per image and latency at batches of 1 and 64, dense beside slim.
 
     The last column is how many times less the slim network takes, so the speed-up stands below the ratio of the MACs.
     """
-    one = _batch(example_input, 1)
+    one = repeated(example_input, 1)
     costs = [count(model, one) for model in (dense, small)]
     rows: list[tuple[str, str, list[float]]] = [
         ("parameters", "{:,}", [cost.params for cost in costs]),
@@ -251,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         example = _example(settings, options.input)
         out = options.out or folder / "slim.onnx"
         deviation = to_onnx(small, example, out)
-        with _threads(options.threads):
+        with set_threads(options.threads):
             print(f"{folder.name}: {settings['net']['_target_']}, input {tuple(example.shape[1:])}; {hardware()}\n")
             print(compare(dense, small, example, seconds=options.seconds))
         print(f"\nwrote {out}; ONNX Runtime's outputs deviate by {deviation:.1e} at most")

@@ -4,10 +4,11 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
 
     tape.py      run the model once and write down its ATen operations   (shapes.py: without arithmetic)
     ids.py       a number for every channel, and who must exist together
-    rules.py     what each operation does to channels: one table (computing.py, moving.py)
+    rules.py     what each operation does to channels: one table (computing.py, pooling.py, moving.py)
     graph.py     the rules run over the tape: dependencies, free of PyTorch
     coupling.py  which BN channels can leave, and with whom     (-> ../threshold.py picks them)
     demand.py    what must stay once they have left: a backward sweep
+    sizes.py     sizes that modules remember, as attributes, change with the channels
     emit.py      cut parameters and buffers, put selections in front of BN layers   (clone.py: copies of modules)
     replay.py    run the rules over the slim network's tape too: the proof
     prove.py     solve, cut, replay, until the proof holds

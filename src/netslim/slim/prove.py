@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from netslim.slim import emit, plan, rules, sizes, tape
-from netslim.slim.computing import new_tensor, pad
+from netslim.slim.computing import new_tensor
 from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
 from netslim.slim.ids import shrink
 from netslim.slim.moving import index_select, move
+from netslim.slim.pooling import pad
 from netslim.slim.replay import Deviation, Finding, Replay
 from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from netslim.slim import computing as c
-from netslim.slim import moving, rules
+from netslim.slim import moving, pooling, rules
 from netslim.slim.emit import Cut
 from netslim.slim.graph import Each, Graph, Mix
 from netslim.slim.ids import Weight, shrink
 from netslim.slim.tape import Node, Ref, Tape, leaves
 
-SAME_NUMBERS = {c.pointwise, c.follows_first, c.batch_norm, c.per_channel, c.reduction, c.softmax}
+SAME_NUMBERS = {c.pointwise, c.follows_first, c.batch_norm, pooling.per_channel, pooling.reduction, pooling.softmax}
 SIZES_FROM_INPUTS = SAME_NUMBERS | {
     *(c.barrier, c.convolution, c.filled, c.linear, c.untouched),
     *(moving.concatenate, moving.transpose),

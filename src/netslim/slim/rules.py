@@ -10,8 +10,8 @@ few kinds, because the question is only which input channels an output channel d
     move                   view, cat, transpose, chunk...: run the operation itself on the ids
     barrier                everything else: all inputs are demanded in full, nothing is known of the output
 
-So an operation without a rule can only cost compression, never correctness. The rules that compute are in computing.py,
-those that only move data in moving.py.
+So an operation without a rule can only cost compression, never correctness. The rules that compute are in computing.py
+and pooling.py, those that only move data in moving.py.
 """
 
 from __future__ import annotations
@@ -27,14 +27,11 @@ from netslim.slim.computing import (
     follows_first,
     linear,
     new_tensor,
-    pad,
-    per_channel,
     pointwise,
-    reduction,
-    softmax,
     untouched,
 )
 from netslim.slim.moving import concatenate, index_select, move, transpose
+from netslim.slim.pooling import pad, per_channel, reduction, softmax
 from netslim.slim.tape import ALIASED, Node
 
 # fmt: off

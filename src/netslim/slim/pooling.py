@@ -1,0 +1,95 @@
+"""Rules of operations that pool, sum, normalise or pad along dimensions of one tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from netslim.slim.computing import Syms, barrier, pointwise
+from netslim.slim.ids import shrink, spread
+from netslim.slim.tape import Node
+
+if TYPE_CHECKING:
+    from netslim.slim.graph import Graph
+
+
+def per_channel(g: Graph, node: Node) -> Syms:
+    """Pooling, interpolation, padding: channel on channel, if they touch no dimension along which ids vary."""
+    x = node.args[0].index
+    sym, shape = g.known(x), g.tape.shape[node.outs[0]]
+    if sym is None:
+        return []
+    small = shrink(sym)
+    if small.dim() != len(shape) or any(n > 1 and n != m for n, m in zip(small.shape, shape, strict=True)):
+        return barrier(g, node)
+    return [renewed(g, small).expand(shape)]
+
+
+def renewed(g: Graph, small: Tensor) -> Tensor:
+    """New ids, tied one by one to these and zero where these are: other values in the same channels."""
+    return g.each([small.flatten()], "all").reshape(small.shape)
+
+
+def reduction(g: Graph, node: Node) -> Syms:
+    """mean, sum, amax over dimensions along which ids do not vary."""
+    x = node.args[0].index
+    sym, shape = g.known(x), g.tape.shape[node.outs[0]]
+    if sym is None:
+        return []
+    dims = node.args[1] if len(node.args) > 1 and node.args[1] else range(sym.dim())
+    dims = [d % sym.dim() for d in ([dims] if isinstance(dims, int) else dims)]
+    small = shrink(sym)
+    summed = [d for d in dims if small.size(d) > 1]
+    if len(summed) > 1:
+        return barrier(g, node)
+    if summed:  # a sum over stacked branches: position on position
+        parts = [part.unsqueeze(summed[0]) for part in small.unbind(summed[0])]
+        small = g.each([part.flatten() for part in parts], "all").reshape(parts[0].shape)
+    else:
+        small = renewed(g, small)
+    if len(shape) < sym.dim():
+        small = small.reshape([n for d, n in enumerate(small.shape) if d not in dims])
+    return [small.expand(shape)]
+
+
+def softmax(g: Graph, node: Node) -> Syms:
+    """Each output depends on all inputs along `dim`."""
+    sym, dim = g.known(node.args[0].index), node.args[1]
+    if sym is None:
+        return []
+    small = shrink(sym)
+    if small.size(dim) == 1:
+        return pointwise(g, node, zero="never")
+    others = [part.unsqueeze(dim).expand(small.shape).flatten() for part in small.unbind(dim)]
+    out = g.each([small.flatten(), *others], "never", [True] + [False] * len(others))
+    g.balance(small.movedim(dim, 0).reshape(small.size(dim), -1))
+    return [out.reshape(small.shape).expand(sym.shape)]
+
+
+def pad(g: Graph, node: Node) -> Syms:
+    """constant_pad_nd(x, widths, value): the new channels, if any, are constants."""
+    x, widths, value = (*node.args, 0)[:3]
+    sym, shape = g.known(x.index), g.tape.shape[node.outs[0]]
+    if sym is None:
+        return []
+    small = shrink(sym)
+    own = g.tape.shape[x.index]
+    grown = [d for d in range(small.dim()) if small.size(d) == own[d] != shape[d]]
+    if not grown:
+        return per_channel(g, node) if value == 0 else pointwise_pad(g, small, shape)
+    if len(grown) > 1 or value != 0:
+        return barrier(g, node)
+    axis = small.dim() - 1 - grown[0]
+    before, after = widths[2 * axis], widths[2 * axis + 1]
+    if before < 0 or after < 0 or sum(n > 1 for n in small.shape) > 1:
+        return barrier(g, node)
+    out = node.outs[0]
+    line = torch.cat([g.constant_zeros(out, 0, before), small.flatten(), g.constant_zeros(out, 1, after)])
+    return [spread(line, shape, grown[0])]
+
+
+def pointwise_pad(g: Graph, small: Tensor, shape: torch.Size) -> Syms:
+    out = g.each([small.flatten()], "never")
+    return [out.reshape(small.shape).expand(shape)]
