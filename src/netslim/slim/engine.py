@@ -18,7 +18,7 @@ from netslim.slim.checks import check_keep, check_model
 from netslim.slim.coupling import Units, sample, units
 from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
-from netslim.slim.macs import predicted
+from netslim.slim.macs import gone, predicted
 from netslim.slim.prove import Frozen, prove, untested, write
 from netslim.sparsity import bn_layers
 from netslim.threshold import check_scales, threshold
@@ -31,6 +31,7 @@ class Selection(dict[str, Tensor]):
 
     asked: the ratio. prunable: BN channels that could leave; removed: those that do; carried: those of them that still
     take a place in the slim network (grouped convolutions need equally many channels per group, layers at least one).
+    delivered: share of the prunable "channels", of all "parameters" and of the "macs" that the slim network is without.
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; or an operation).
     """
@@ -39,6 +40,7 @@ class Selection(dict[str, Tensor]):
     prunable: int
     removed: int
     carried: int
+    delivered: dict[str, float]
     held_back: dict[str, int]
     proof: Proof | None = None  # for slim()
 
@@ -119,6 +121,9 @@ def select_channels(
         for flow in dependencies.flows.values()
         if isinstance(flow, Each) and flow.norm in selection
     )
+    channels = (selection.removed - selection.carried) / selection.prunable
+    cut = proved.changes[0]
+    selection.delivered = {"channels": channels, **gone(model, dependencies, proved.exist, cut)}
     selection.proof = Proof(model, selection, example_input, dependencies, proved)
     return selection
 

@@ -1,12 +1,13 @@
-"""Multiply-adds of what is on a tape; and, from the graph, of a slim network that has not been written yet."""
+"""Multiply-adds of what is on a tape; and, from the graph, what a slim network that is not written yet will save."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from netslim.slim.emit import Cut
 from netslim.slim.graph import Graph, Mix
 from netslim.slim.tape import Node, Tape
 
@@ -40,3 +41,15 @@ def predicted(graph: Graph, exist: Tensor) -> float:
         elif macs:
             total += macs * (float(exist[flow.out].double().mean()) if flow is not None else 1.0)
     return total
+
+
+def gone(model: nn.Module, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, float]:
+    """Shares of the parameters and of the multiply-adds that go with the cut."""
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    params = sum(math.prod(shape) for shape in shapes.values())
+    for (name, dim), positions in cut.items():
+        if name in shapes:
+            shapes[name][dim] = positions.shape[-1]
+    left = sum(math.prod(shape) for shape in shapes.values())
+    macs = predicted(graph, torch.ones_like(exist))
+    return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs}
