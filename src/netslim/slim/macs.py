@@ -52,4 +52,4 @@ def gone(model: nn.Module, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, f
             shapes[name][dim] = positions.shape[-1]
     left = sum(math.prod(shape) for shape in shapes.values())
     macs = predicted(graph, torch.ones_like(exist))
-    return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs}
+    return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs if macs else 0.0}
