@@ -7,6 +7,7 @@ holds a stage or the network is slimmed, costs no GPU and runs into no timeout o
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import signal
@@ -65,6 +66,9 @@ def launch(trainer: Trainer) -> int:
     _launcher.launch(strategy.setup_environment, trainer=trainer)
     _talk = dist.new_group(backend="gloo", timeout=PATIENCE)
     signal.signal(signal.SIGTERM, _stop)
+    atexit.register(
+        dist.destroy_process_group
+    )  # its threads must not outlive the interpreter: now and then that aborts
     return wanted
 
 
