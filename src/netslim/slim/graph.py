@@ -77,6 +77,7 @@ class Graph:
     sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
     whole: set[str] = field(default_factory=set)  # parameters used in a way no rule describes
     made: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # (tensor, dimension) -> ids of the untracked
+    remembering: set[type] = field(default_factory=set)  # classes of modules with sizes as attributes (sizes.py)
     used: dict[tuple[int, str, int], Tensor] = field(default_factory=dict)  # (position, tensor, dimension) -> ids
     position: int = 0
     classes: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))

@@ -1,7 +1,8 @@
 """From a selection to a network that is proved: solve, cut, record, replay, until the replay finds no fault.
 
-Each round either ends, or learns an order of channels, or freezes channels that a size written in the code holds fast.
-Frozen channels only grow in number, and with all of them frozen nothing is cut, so the rounds come to an end.
+Each round either ends, or learns an order of channels or a class of modules that remember sizes, or freezes channels
+that a size written in the code holds fast. Frozen channels only grow in number, and with all of them frozen nothing is
+cut, so the rounds come to an end.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def prove(
         reordered = {name for name, _ in state.orders.order}
         found = replay(graph, state.exist, state.changes[0], reordered, *recorded)
         if found.position is not None:
-            state.frozen.append(_freeze(graph, state.exist, found))
+            if not sizes.learn(model, graph, state.exist, found.position):
+                state.frozen.append(_freeze(graph, state.exist, found))
             state.orders = Finding()
         elif found.order or found.layouts:
             if state.orders.order.keys() >= found.order.keys() and state.orders.layouts.keys() >= found.layouts.keys():

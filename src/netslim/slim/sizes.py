@@ -1,9 +1,9 @@
 """Sizes that modules remember, as in ``torch.split(x, self.width, 1)``: they change with the channels.
 
-The tape shows only the number that arrives at an operation. If the module that runs it has an attribute of that number
-(or of these numbers, for a list), the number is taken to come from there, and the attribute is set to the channels that
-are left. The replay tells whether that was right. If it was not, or if the number is written in the code, the channels
-that it holds are frozen.
+The tape shows only the number that arrives at an operation. Where the replay finds that one did not change, and the
+module that runs the operation has an attribute of that number (or of these numbers, for a list), the number is taken to
+come from there: in all modules of that class the attribute is set to the channels that are left. The replay tells again
+whether that was right. If it was not, the channels that the number holds are frozen.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ VIEWS = ("view", "_unsafe_view", "reshape", "expand")
 
 
 def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
-    """The attributes that must change if only these ids exist."""
+    """The attributes of the classes in ``graph.remembering`` that must change if only these ids exist."""
     modules = dict(model.named_modules())
     found: Sizes = {}
     for node in graph.tape.nodes:
         module = modules.get(node.module) if node.module is not None else None
-        if module is None or isinstance(module, nn.modules.conv._ConvNd):
+        if type(module) not in graph.remembering:
             continue
         dense, slim = _numbers(graph, node, exist)
         if dense:
@@ -36,6 +36,16 @@ def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
                 for new in _replaced(value, dense, slim):
                     found.setdefault((str(node.module), name), new)
     return {(owner, name): new for (owner, name), new in found.items() if new != _plain(getattr(modules[owner], name))}
+
+
+def learn(model: nn.Module, graph: Graph, exist: Tensor, position: int) -> bool:
+    """Let the modules that run the operation, or the one before, remember sizes. False if that changes nothing."""
+    modules = dict(model.named_modules())
+    owners = {node.module for node in graph.tape.nodes[max(0, position - 1) : position + 1]}
+    kinds = {type(modules[owner]) for owner in owners if owner is not None} - graph.remembering
+    before = remembered(model, graph, exist)
+    graph.remembering |= {kind for kind in kinds if not issubclass(kind, nn.modules.conv._ConvNd)}
+    return remembered(model, graph, exist) != before
 
 
 def release_lists(model: nn.Module, graph: Graph) -> None:
