@@ -173,3 +173,21 @@ def test_an_attribute_of_two_meanings_holds(oracle, images):
     oracle.lively(model, x)
     keep = {"stem.1": torch.arange(12) % 6 > 0, "inner.1": torch.arange(12) % 6 > 1, "head.1": torch.arange(5) > 1}
     oracle.prove(model, keep, x)
+
+
+def test_a_tensor_chosen_by_its_shape(oracle, images):
+    """The dense network adds the second of three tensors of one shape; with the third narrower, the first."""
+
+    def body(net, x):
+        first = x.sort(1).values  # no rule, so nothing is known of these but which they are
+        second = first.tanh()
+        third = net.norm(second.sin())
+        y = net.inner(third)
+        same = [t for t in (first, second, third) if t.shape == y.shape]
+        return y + same[4 % len(same)]
+
+    x = images(8)
+    model = Block(body)
+    model.norm, model.inner = nn.BatchNorm2d(12), nn.Conv2d(12, 12, 1)
+    oracle.lively(model, x)
+    oracle.prove(model, {"norm": torch.arange(12) % 3 > 0}, x)

@@ -84,6 +84,8 @@ class Replay(Graph):
         constants = self.tape.numbers.keys() & node.reads
         self.twin.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in constants)
         self.kept |= constants
+        if len(node.reads) != len(twin.reads) or any(map(self._another, node.reads, twin.reads)):
+            raise Deviation("it reads other tensors")
         self.twin.update(zip(node.outs, twin.outs, strict=False))
         reads_twins = self.kept.issuperset(node.reads) and [self.twin[ref] for ref in node.reads] == twin.reads
         if reads_twins and rule in SIZES_FROM_INPUTS and self._plain(self.dense.flows.get(self.position)):
@@ -99,6 +101,10 @@ class Replay(Graph):
         if node.name == "slice" and not self._same_channels(node.outs[0]):
             raise Deviation("it cuts off other channels")
         self.kept.update(ref for ref in node.outs if self._keeps(ref))
+
+    def _another(self, mine: int, theirs: int) -> bool:
+        """Is this another tensor than the twin, where nothing else is known of it?"""
+        return self.dense.sym.get(theirs) is None and self.twin.get(mine, theirs) != theirs
 
     def _plain(self, flow: Each | Mix | None) -> bool:
         """Neither a BN layer that selects nor channels in groups."""
