@@ -32,6 +32,8 @@ class Selection(dict[str, Tensor]):
     asked: the ratio. prunable: BN channels that could leave; removed: those that do; carried: those of them that still
     take a place in the slim network (grouped convolutions need equally many channels per group, layers at least one).
     delivered: share of the prunable "channels", of all "parameters" and of the "macs" that the slim network is without.
+    `removed` rises with the ratio; so does `delivered`, except where parts of a tensor that the code splits or shuffles
+    must stay equally wide: what holds them at one ratio need not at another.
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; or an operation).
     """
