@@ -1,6 +1,6 @@
 """Run by test_ddp.py: fit the toy network with Lightning's DDP on two gloo processes, or on one; slim it; save both.
 
-python ddp_fit.py OUT DEVICES ACCUMULATE CLIP
+python ddp_fit.py OUT DEVICES ACCUMULATE CLIP SCALE
 """
 
 import sys
@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -22,6 +23,16 @@ class Frozen(nn.BatchNorm2d):
 
     def train(self, mode: bool = True) -> nn.Module:
         return super().train(False)
+
+
+class Scaled(MixedPrecision):
+    """fp16's gradient scaling with float64 arithmetic, so that equality can be exact."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2))
+
+    def autocast_context_manager(self) -> torch.autocast:
+        return torch.autocast("cpu", enabled=False)
 
 
 class Data(LightningDataModule):
@@ -41,7 +52,7 @@ class Data(LightningDataModule):
         return DataLoader(TensorDataset(images, torch.arange(6) % 3), batch_size=3)
 
 
-def main(out: str, devices: int, accumulate: int, clip: float) -> None:
+def main(out: str, devices: int, accumulate: float, clip: float, scale: float) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     net = nn.Sequential(nn.Conv2d(2, 4, 3), Frozen(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).double()
@@ -54,9 +65,10 @@ def main(out: str, devices: int, accumulate: int, clip: float) -> None:
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
         max_epochs=1,
-        accumulate_grad_batches=accumulate,
+        accumulate_grad_batches=int(accumulate),
         gradient_clip_val=clip or None,
-        callbacks=[slimming],
+        callbacks=[] if scale else [slimming],  # slimming measures in the trainer's precision: fp16 on a CPU
+        plugins=[Scaled(scale)] if scale else None,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
@@ -65,10 +77,10 @@ def main(out: str, devices: int, accumulate: int, clip: float) -> None:
         enable_model_summary=False,
     )
     trainer.fit(task, Data())
-    assert slimming.slimmed is not None
-    small = {f"slim {name}": tensor for name, tensor in slimming.slimmed.state_dict().items()}
+    slimmed = slimming.slimmed.state_dict() if slimming.slimmed else {}
+    small = {f"slim {name}": tensor for name, tensor in slimmed.items()}
     torch.save({**net.state_dict(), **small}, f"{out}.rank{trainer.global_rank}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 
-def fit(out: Path, devices: int, accumulate: int, clip: float) -> list[dict[str, torch.Tensor]]:
+def fit(out: Path, devices: int, accumulate: int, clip: float, scale: float = 0) -> list[dict[str, torch.Tensor]]:
     script = Path(__file__).with_name("ddp_fit.py")
-    command = [sys.executable, str(script), str(out), str(devices), str(accumulate), str(clip)]
+    command = [sys.executable, str(script), str(out), str(devices), str(accumulate), str(clip), str(scale)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     return [torch.load(f"{out}.rank{rank}", weights_only=True) for rank in range(devices)]
 
@@ -24,3 +24,12 @@ def test_two_processes_equal_one(tmp_path, accumulate, clip):
     for name, expected in one.items():
         assert torch.equal(first[name], second[name])
         assert (first[name] - expected).abs().max() < 1e-10 if expected.is_floating_point() else True
+
+
+@pytest.mark.slow
+def test_scaled_gradients_of_two_processes_step_like_plain_ones_of_one(tmp_path):
+    """fp16's loss scale, which grows on the way, in float64: the penalty is scaled and unscaled with the gradients."""
+    (one,) = fit(tmp_path / "one", 1, 2, 0.3)
+    for scaled in fit(tmp_path / "two", 2, 2, 0.3, scale=1024.0):
+        for name, tensor in scaled.items():
+            assert (tensor - one[name]).abs().max() < 1e-10 if tensor.is_floating_point() else True

@@ -22,8 +22,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 MODULE = ["-m", "netslim"]
 
 
-def run(*command: str, code: int = 0) -> str:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+def run(*command: str, code: int = 0, **environment: str) -> str:
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 300}
+    done = subprocess.run(command, **settings, env={**os.environ, **environment})
     assert done.returncode == code, done.stdout
     return done.stdout
 
@@ -52,11 +53,26 @@ def equal(one: object, other: object) -> bool:
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
+WATCH = """
+import os, sys
+def note(event, given):
+    if event == "open" and not isinstance(given[0], int) and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        print(os.environ.get("LOCAL_RANK", "0"), os.fsdecode(given[0]), file=log, flush=True)
+log = open(os.environ["WATCH_LOG"], "a")
+sys.addaudithook(note)
+"""
+
+
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory) -> Path:
-    """`netslim trainer=ddp trainer.devices=2`: the second process is started by the first."""
-    outputs = tmp_path_factory.mktemp("two_devices")
-    printed = run(sys.executable, *MODULE, *DDP, "trainer.devices=2", *SHORT, f"outputs={outputs}")
+    """`netslim trainer=ddp trainer.devices=2`: the second process is started by the first. Writes are noted."""
+    outputs, watch = tmp_path_factory.mktemp("two_devices"), tmp_path_factory.mktemp("watch")
+    (watch / "sitecustomize.py").write_text(WATCH)
+    printed = run(
+        *[sys.executable, *MODULE, *DDP, "trainer.devices=2", *SHORT, f"outputs={outputs}"],
+        WATCH_LOG=str(outputs / "writes.log"),
+        PYTHONPATH=os.pathsep.join([str(watch), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    )
     assert printed.count("Test set: Accuracy") == 2, printed  # once for each training: rank 1 is silent
     return outputs / "vgg_digits_digits"
 
@@ -65,6 +81,10 @@ def two_devices(tmp_path_factory) -> Path:
 def test_only_rank_0_writes(two_devices):
     stages = sorted(path.name.split("_")[0] for path in two_devices.iterdir() if "seed" in path.name)
     assert stages == ["finetune", "job", "slim", "train"]
+    writes = [line.split(" ", 1) for line in (two_devices.parent / "writes.log").read_text().splitlines()]
+    written = {rank: {Path(path).name for r, path in writes if r == rank and "seed" in path} for rank in "01"}
+    assert written["1"] == {"train_ddp_process_1.log"}
+    assert any(name.startswith(".weights.pt.") for name in written["0"])
     writers = {path.name.split(".")[-2] for path in two_devices.glob("*/events.out.*")}  # ....<host>.<pid>.<n>
     assert len(writers) == 1
     assert not list(two_devices.rglob("last.ckpt"))
