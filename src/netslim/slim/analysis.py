@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,14 +46,14 @@ class Proof:
     ) -> None:
         self.on_meta, self.proved = dependencies.tape.on_meta, proved
         self.keep = {name: stays.clone() for name, stays in keep.items()}
-        self.seen = list(_look(model, example_input, not self.on_meta))
+        self.seen = _look(model, example_input, not self.on_meta)
 
     def holds(self, model: nn.Module, keep: Mapping[str, Tensor], example_input: Any) -> bool:
         """Is this the same model with the same channels and input, and did nothing change that the proof rests on?
 
         Weights may have changed: it says nothing about them.
         """
-        now = list(_look(model, example_input, not self.on_meta))
+        now = _look(model, example_input, not self.on_meta)
         return (
             len(now) == len(self.seen)
             and all(a is b or _same(a, b) for a, b in zip(now, self.seen, strict=True))
@@ -62,28 +62,30 @@ class Proof:
         )
 
 
-def _look(model: nn.Module, example_input: Any, numbers: bool) -> Iterator[Any]:
+def _look(model: nn.Module, example_input: Any, numbers: bool) -> list[Any]:
     """All attributes of all modules but the mode, containers entry by entry; the input; sizes and kinds of tensors.
 
     numbers: also whether any number in a tensor may have changed; that of indices in any case.
     """
-    tensors = []
+    seen: list[Any] = []
+    tensors: list[Any] = []
     for module in model.modules():
-        yield module
+        seen.append(module)
         for name, value in vars(module).items():
             if isinstance(value, dict):
-                yield from (*value, *value.values())
+                seen += [*value, *value.values()] if value else []
             elif isinstance(value, (list, set)):
-                yield from value
+                seen += value
             elif name != "training":
-                yield value
+                seen.append(value)
         tensors += [*module._parameters.values(), *module._buffers.values()]
     for leaf in [*tensors, *tree_leaves(example_input)]:
-        yield leaf
+        seen.append(leaf)
         if isinstance(leaf, Tensor):
-            yield from (leaf.shape, leaf.dtype, leaf.device)
+            seen += (leaf.shape, leaf.dtype, leaf.device)
             if numbers or not leaf.is_floating_point():
-                yield object() if leaf.is_inference() else leaf._version  # no version: count it as changed
+                seen.append(object() if leaf.is_inference() else leaf._version)  # no version: count it as changed
+    return seen
 
 
 def _same(a: Any, b: Any) -> bool:

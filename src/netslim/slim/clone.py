@@ -33,7 +33,11 @@ def clone(model: Model, replaced: Mapping[Tensor, Tensor]) -> Model:
     for module in modules:
         memo[id(module)] = module.__new__(type(module))
     for module in modules:
-        state = {key: _value(value, memo) for key, value in module.__getstate__().items() if key not in OWN}
+        state = {
+            key: value if type(value) in PLAIN else _value(value, memo)
+            for key, value in module.__getstate__().items()
+            if key not in OWN
+        }
         for key in OWN:
             state[key] = {name: _member(member, memo) for name, member in vars(module)[key].items()}
         memo[id(module)].__dict__.update(state)
@@ -63,10 +67,10 @@ def _member(member: Any, memo: Memo) -> Any:
 
 
 def _value(value: Any, memo: Memo) -> Any:
-    """The copy of any other attribute."""
+    """The copy of any other attribute that is not plain."""
     kind = type(value)
-    if kind in PLAIN or (kind is tuple and all(type(item) in PLAIN for item in value)):
-        return value
     if kind in CONTAINERS and not value:
         return memo.setdefault(id(value), kind())
+    if kind is tuple and all(type(item) in PLAIN for item in value):
+        return value
     return copy.deepcopy(value, memo)

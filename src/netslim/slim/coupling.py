@@ -88,11 +88,13 @@ def _balanced(graph: Graph, worst: Tensor) -> Tensor:
     ties.fresh(len(worst))
     for balance in graph.balances.values():
         for side in balance.sides:
+            if len(side) == 1:
+                continue
             classes = graph.classes[side]
             ranked = classes.gather(1, worst[classes].argsort(dim=1, stable=True))
-            for rank in ranked.t():
-                live = rank[worst[rank] > 0]
-                ties.tie(live[1:], live[:1].expand(len(live[1:])))
+            live = worst[ranked] > 0
+            first = ranked.gather(0, live.byte().argmax(0, keepdim=True)).expand_as(ranked)
+            ties.tie(ranked[live], first[live])
     return ties.classes()
 
 

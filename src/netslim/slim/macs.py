@@ -51,5 +51,5 @@ def gone(model: nn.Module, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, f
         if name in shapes:
             shapes[name][dim] = positions.shape[-1]
     left = sum(math.prod(shape) for shape in shapes.values())
-    macs = predicted(graph, torch.ones_like(exist))
+    macs = sum(node_macs(graph.tape, node) or 0 for node in graph.tape.nodes)
     return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs if macs else 0.0}

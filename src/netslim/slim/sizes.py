@@ -24,6 +24,8 @@ VIEWS = ("view", "_unsafe_view", "reshape", "expand")
 
 def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
     """The attributes of the classes in ``graph.remembering`` that must change if only these ids exist."""
+    if not graph.remembering:
+        return {}
     modules = dict(model.named_modules())
     found: Sizes = {}
     for node in graph.tape.nodes:

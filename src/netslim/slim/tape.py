@@ -98,8 +98,9 @@ class _Recorder(TorchDispatchMode):
             if self.tape.on_meta and value.device == shapes.META and not value.is_floating_point():
                 raise TypeError("the values of an integer tensor matter")
             return Ref(reads[-1])
-        if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, list, tuple)) for item in value):
-            return type(value)(self.refs(item, reads) for item in value)
+        if isinstance(value, (list, tuple)):
+            nested = (Tensor, list, tuple)
+            return type(value)([self.refs(item, reads) if isinstance(item, nested) else item for item in value])
         return value
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
