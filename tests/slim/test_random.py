@@ -198,3 +198,22 @@ def test_a_value_and_its_relu_are_different_channels(oracle):
     model = oracle.lively(Network([("pad", 0), ("act", 0), ("dense", 0)], "flatten"), x)
     for share in (0.2, 0.5, 0.8):
         oracle.prove(model, {"last": torch.rand(24) >= share}, x)
+
+
+@pytest.mark.parametrize("reader", ["depthwise", "residual"])
+def test_a_tensor_that_nothing_is_known_of_is_so_for_all_who_read_it(reader, oracle):
+    """Found by the test above: part of a sorted tensor, read by tanh, then by what numbers it anew."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    model = oracle.lively(Network([("sort", 0), ("split", 0), (reader, 0), ("dense", 1)], "flatten"), x)
+    oracle.prove(model, netslim.select_channels(model, 0.2, x), x)
+
+
+def test_channels_stay_in_their_group_after_a_shuffle(oracle):
+    """Found by the test above: a grouped transposed convolution behind a channel shuffle."""
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    model = oracle.lively(Network([("grouped", 2), ("shuffle", 0), ("norm", 0), ("transposed", 1)], "mean"), x)
+    for gone in ([4, 7], [0, 6], [1, 8], [0, 1, 6, 7]):
+        keep = torch.ones(12, dtype=torch.bool)
+        keep[gone] = False
+        oracle.prove(model, {"layers.2.op": keep}, x)

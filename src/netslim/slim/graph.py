@@ -76,7 +76,7 @@ class Graph:
     selected: dict[int, int] = field(default_factory=dict)  # output of a BN's own selection -> its input
     sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
     whole: set[str] = field(default_factory=set)  # parameters used in a way no rule describes
-    made: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # (tensor, dimension) -> ids of the untracked
+    made: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # (tensor, dimension) -> ids where it has none
     remembering: set[type] = field(default_factory=set)  # classes of modules with sizes as attributes (sizes.py)
     used: dict[tuple[int, str, int], Tensor] = field(default_factory=dict)  # (position, tensor, dimension) -> ids
     position: int = 0
@@ -91,15 +91,16 @@ class Graph:
         if line is None:
             if sym is not None:
                 self.demand(self.tape.nodes[self.position].name, sym)
-            line = self.untracked((ref, dim), self.tape.shape[ref][dim])
-            self.sym[ref] = spread(line, self.tape.shape[ref], dim)
+            shape = self.tape.shape[ref]
+            line = self.untracked((ref, dim % len(shape)), shape[dim])
         return line
 
     def untracked(self, key: tuple[int, int], n: int) -> Tensor:
         """n ids for a tensor along a dimension that could not be followed: all of them stay."""
-        line = self.made[key] = self.ids.fresh(n)
-        self.pins.append(("untracked", line))
-        return line
+        if key not in self.made:
+            self.made[key] = self.ids.fresh(n)
+            self.pins.append(("untracked", self.made[key]))
+        return self.made[key]
 
     def known(self, ref: int) -> Tensor | None:
         """The ids of a tensor, or None. A parameter with one dimension of length above 1 gets ids along it."""
@@ -165,7 +166,7 @@ class Graph:
 
     def constant_zeros(self, ref: int, side: int, n: int) -> Tensor:
         """n ids for the channels that padding adds to a tensor, before (side 0) or after (1)."""
-        line = self.untracked((ref, side), n)
+        line = self.untracked((ref, side - 2), n)  # -2 and -1 are no dimensions
         self.zeros.append(line)
         return line
 

@@ -226,13 +226,15 @@ class Replay(Graph):
             raise Deviation("it computes something else")
         if isinstance(flow, Each):  # a depthwise convolution of which one channel is left
             return self.each([ins.flatten().repeat_interleave(rows)], "never")
+        if len(flow.ins) > 1:
+            self._rows(flow.ins, ins)  # each group its own channels
         return flow.out[self.exist[flow.out]]
 
     def balance(self, *sides: Tensor) -> None:
         pass
 
     def constant_zeros(self, ref: int, side: int, n: int) -> Tensor:
-        return self.untracked((ref, side), n)
+        return self.untracked((ref, side - 2), n)
 
 
 def _numbers(tape: Tape, node: Node) -> list[float]:
