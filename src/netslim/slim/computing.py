@@ -109,6 +109,9 @@ def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
             sym = g.known(ref)
             if sym is not None:
                 small[ref] = aligned(sym, len(shape))
+    if not small:
+        return []
+    given = [{d: n for d, n in enumerate(reversed(g.tape.shape[ref]), 1)} for ref in small]
     varying = {d for s in small.values() for d in range(len(shape)) if s.size(d) > 1}
     blind = False
     for ref in refs:
@@ -121,11 +124,11 @@ def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
             continue
         blind = True
         g.known(ref)  # a parameter: marks it as used whole
+        if any(size[-d] > max(own.get(d, 1) for own in given) for d in range(1, len(size) + 1)):
+            return barrier(g, node)  # what is repeated along d is not the same there any more
         if dims:
             for s in small.values():
                 g.pins.append((node.name, s.flatten()))
-    if not small:
-        return []
     if not zero:
         zero = "any" if node.name == "mul" else "all" if zero_at_zero(g, node) else "never"
     if blind and (zero == "all" or (zero == "first" and refs[0] not in small)):

@@ -20,7 +20,7 @@ from netslim.slim.clone import clone
 from netslim.slim.graph import Graph
 from netslim.slim.shapes import META
 from netslim.slim.sizes import Sizes
-from netslim.slim.tape import SELECT, state
+from netslim.slim.tape import SELECT, in_channels_last, state
 
 Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
@@ -68,12 +68,17 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
 def select_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook: the layer reads only some channels of its input x, of shape (N, C, ...)."""
     x, positions = args[0], module.get_buffer(SELECT)
-    if x.dim() != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+    if not in_channels_last(x):
         return (x.index_select(1, positions), *args[1:])
     # index_select would return channels-first memory, slowly, and make all that follows slow: select columns of pixels.
     pixels = x.permute(0, 2, 3, 1)  # (N, H, W, C)
     selected = pixels.flatten(0, 2).index_select(1, positions)
     return (selected.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2), *args[1:])
+
+
+def select_plainly(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``select_input`` as one operation, for the tape."""
+    return (args[0].index_select(1, module.get_buffer(SELECT)), *args[1:])
 
 
 @torch.no_grad()
@@ -106,6 +111,9 @@ def outline(
         parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
         look = clone(model, {**parameters, **_cut(model, cut, {})})
     _correct(look, cut, select, groups, sizes)
+    for module in look.modules():
+        hooks = module._forward_pre_hooks
+        hooks.update((key, select_plainly) for key, hook in hooks.items() if hook is select_input)
     return look
 
 

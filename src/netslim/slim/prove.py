@@ -67,8 +67,11 @@ def prove(
             state.orders = Finding()
         elif found.order or found.layouts:
             if state.orders.order.keys() >= found.order.keys() and state.orders.layouts.keys() >= found.layouts.keys():
-                raise RuntimeError(f"the order of channels does not settle at {[*found.order, *found.layouts]}")
-            state.orders = Finding(order=state.orders.order | found.order, layouts=state.orders.layouts | found.layouts)
+                state.frozen.append(_unsettled(graph, state.exist, found))  # layers that are used twice
+                state.orders = Finding()
+            else:
+                order, layouts = state.orders.order | found.order, state.orders.layouts | found.layouts
+                state.orders = Finding(order=order, layouts=layouts)
         else:
             return state
 
@@ -168,6 +171,15 @@ def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
                 _release(graph, position)
                 return graph.tape.nodes[position].name, ids
     raise RuntimeError(f"no slim network could be proved equal to the masked one: {found.reason}")
+
+
+def _unsettled(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
+    """Channels that arrive in another order each time they are cut in the order in which they arrived."""
+    lines = [*(graph.axes[key].flatten() for key in found.order), *(graph.sources[norm] for norm in found.layouts)]
+    ids = torch.cat(lines).unique()
+    if exist[ids].all():
+        raise RuntimeError(f"the order of channels does not settle at {[*found.order, *found.layouts]}")
+    return "order of channels", ids
 
 
 def _release(graph: Graph, position: int) -> None:

@@ -1,0 +1,248 @@
+"""Random chains of the blocks that published networks are made of, written as their authors write them.
+
+What the engine cannot follow must cost compression and nothing else: here most chains hold something of the kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import netslim
+
+Forward = Callable[..., Tensor]
+
+
+class Block(nn.Module):
+    """Layers by name, and a function of them and the input."""
+
+    def __init__(self, forward: Forward, **layers: Any) -> None:
+        super().__init__()
+        self.function = forward
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def conv(c: int, d: int, kernel: int = 1, **more: Any) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(c, d, kernel, padding=kernel // 2, **more), nn.BatchNorm2d(d), nn.ReLU())
+
+
+def scale(x: Tensor, by: Tensor) -> Tensor:
+    return x * torch.sigmoid(by)
+
+
+def attention(m: Any, x: Tensor) -> Tensor:
+    q, k, v = m.q(x).flatten(2), m.k(x).flatten(2), m.v(x).flatten(2)
+    return x + (v @ torch.softmax(q.transpose(1, 2) @ k, -1)).view(len(x), -1, *x.shape[2:])
+
+
+def selective(m: Any, x: Tensor) -> Tensor:
+    u = torch.stack([m.a(x), m.b(x)], 1)
+    w = m.f(u.sum(1).mean((2, 3))).view(len(x), 2, -1).softmax(1)
+    return (u * w[:, :, :, None, None]).sum(1)
+
+
+def res2(m: Any, x: Tensor) -> Tensor:
+    a, b, c = torch.split(m.a(x), m.width, 1)
+    b = m.b(a + b)
+    return torch.cat([a, b, m.c(b + c)], 1)
+
+
+def csp(m: Any, x: Tensor) -> Tensor:
+    a, b = m.a(x).chunk(2, 1)
+    return torch.cat((a, m.b(b)), 1)
+
+
+def mlp(m: Any, x: Tensor) -> Tensor:
+    t = m.a(x.permute(0, 2, 3, 1))
+    t = m.n(t.flatten(0, 2)).view(t.shape)
+    return x + m.b(F.gelu(t)).permute(0, 3, 1, 2)
+
+
+def standardised(m: Any, x: Tensor) -> Tensor:
+    w = m.conv.weight
+    return F.conv2d(x, (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 0.1), padding=1)
+
+
+def flat(m: Any, x: Tensor) -> Tensor:
+    y = x.flatten(1)
+    return (y + F.relu(m.n(y))).view(x.shape)
+
+
+def set_first(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, 0] = 0
+    return x
+
+
+BLOCKS: dict[str, Callable[[int], Block]] = {
+    "convolution": lambda c: Block(lambda m, x: m.a(x), a=conv(c, 8, 3, bias=False)),
+    "depthwise": lambda c: Block(lambda m, x: m.a(x), a=conv(c, c, 3, groups=c, bias=False)),
+    "prelu": lambda c: Block(lambda m, x: m.p(x), p=nn.PReLU(c)),
+    "squeeze": lambda c: Block(
+        lambda m, x: scale(x, m.b(F.relu(m.n(m.a(x.mean((2, 3))))))[:, :, None, None]),
+        a=nn.Linear(c, 6), n=nn.BatchNorm1d(6), b=nn.Linear(6, c),
+    ),
+    "spatial": lambda c: Block(
+        lambda m, x: scale(x, m.a(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))),
+        a=nn.Conv2d(2, 1, 3, padding=1),
+    ),
+    "eca": lambda c: Block(
+        lambda m, x: scale(x, m.a(x.mean((2, 3))[:, None])[:, 0, :, None, None]), a=nn.Conv1d(1, 1, 3, padding=1)
+    ),
+    "attention": lambda c: Block(attention, q=conv(c, 4), k=nn.Conv2d(c, 4, 1), v=nn.Conv2d(c, c, 1)),
+    "selective": lambda c: Block(selective, a=conv(c, 8), b=conv(c, 8, 3), f=nn.Linear(8, 16)),
+    "res2": lambda c: Block(res2, a=conv(c, 12), b=conv(4, 4, 3), c=conv(4, 4, 3), width=4),
+    "csp": lambda c: Block(csp, a=conv(c, 8), b=conv(4, 4, 3)),
+    "mlp": lambda c: Block(mlp, a=nn.Linear(c, 12), n=nn.BatchNorm1d(12), b=nn.Linear(12, c)),
+    "standardised": lambda c: Block(standardised, conv=nn.Conv2d(c, 8, 3)),
+    "layer norm": lambda c: Block(lambda m, x: m.n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), n=nn.LayerNorm(c)),
+    "group norm": lambda c: Block(lambda m, x: m.n(x), n=nn.GroupNorm(1, c)),
+    "line norm": lambda c: Block(lambda m, x: m.n(x.flatten(2)).view_as(x), n=nn.BatchNorm1d(c)),
+    "flat norm": lambda c: Block(flat, n=nn.BatchNorm1d(16 * c)),
+    "glu": lambda c: Block(lambda m, x: F.glu(m.n(m.a(x)), 1), a=nn.Conv2d(c, 2 * c, 1), n=nn.BatchNorm2d(2 * c)),
+    "twice": lambda c: Block(lambda m, x: m.a(m.a(x)), a=conv(c, c)),
+    "pixels": lambda c: Block(lambda m, x: F.avg_pool2d(F.pixel_shuffle(m.a(x), 2), 2), a=conv(c, 16)),
+    "pixels together": lambda c: Block(
+        lambda m, x: F.interpolate(m.a(F.pixel_unshuffle(x, 2)), scale_factor=2), a=nn.Conv2d(4 * c, 8, 1)
+    ),
+    "position": lambda c: Block(lambda m, x: x + m.p, p=nn.Parameter(torch.randn(1, c, 4, 4))),
+    "outer product": lambda c: Block(
+        lambda m, x: x.mean(1, keepdim=True) * m.p, p=nn.Parameter(torch.randn(1, 8, 1, 1))
+    ),
+    "pre-activation": lambda c: Block(
+        lambda m, x: x + m.b(m.a(F.relu(m.n(x)))), n=nn.BatchNorm2d(c), a=conv(c, 6), b=nn.Conv2d(6, c, 3, padding=1)
+    ),
+    "dense": lambda c: Block(
+        lambda m, x: torch.cat([x, m.a(F.relu(m.n(x)))], 1), n=nn.BatchNorm2d(c), a=nn.Conv2d(c, 4, 3, padding=1)
+    ),
+}  # fmt: skip
+EVEN: dict[str, Callable[[int], Block]] = {
+    "shuffle": lambda c: Block(lambda m, x: F.channel_shuffle(m.a(x), 2), a=conv(c, c, 3, groups=2)),
+    "transposed": lambda c: Block(
+        lambda m, x: F.relu(m.n(m.a(x))), a=nn.ConvTranspose2d(c, 8, 3, padding=1, groups=2), n=nn.BatchNorm2d(8)
+    ),
+    "half": lambda c: Block(lambda m, x: torch.cat([x[:, : c // 2], F.relu(x[:, x.shape[1] // 2 :])], 1)),
+    "turned": lambda c: Block(lambda m, x: x.reshape(len(x), 2, -1, *x.shape[2:]).flip(1).reshape(x.shape)),
+    "every other": lambda c: Block(lambda m, x: torch.cat([x[:, ::2], x[:, 1::2]], 1)),
+}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "normalised": lambda x: F.normalize(x, dim=1),
+    "flipped": lambda x: x.flip(1),
+    "rolled": lambda x: x.roll(1, 1),
+    "chosen": lambda x: torch.where(x > 0, x, x * 0.1),
+    "of the mean": lambda x: x / (x.mean(1, keepdim=True).abs() + 1),
+    "softmax": lambda x: x * x.softmax(1),
+    "indexed": lambda x: x[:, torch.arange(x.shape[1] - 1, -1, -1)],
+    "width": lambda x: x * x.shape[1] ** -0.5,
+    "gram": lambda x: torch.einsum("bchw,bdhw->bcd", x, x).mean(-1)[:, :, None, None] * x * 0.1,
+    "sum": lambda x: x.cumsum(1),
+    "without mean": lambda x: x - F.adaptive_avg_pool2d(x, 1),
+    "first": lambda x: x * x[:, :1],
+    "set": set_first,
+    "responses": lambda x: F.local_response_norm(x, 3),
+    "in place": lambda x: x.clone().mul_(2).add_(1),
+    "doubled": lambda x: x.repeat_interleave(2, 1)[:, ::2],
+    "expanded": lambda x: (x[:, :, None] * x.new_ones(1, 1, 2, 1, 1)).sum(2),
+    "turned memory": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "largest": lambda x: x * (x >= x.topk(2, 1).values[:, -1:]),
+}
+NAMES = sorted([*BLOCKS, *BLOCKS, *EVEN, *FUNCTIONS])
+
+
+class Chain(nn.Module):
+    """A stem, the blocks, a head. link 1: adds an earlier result of the same shape, 2: appends an earlier result."""
+
+    def __init__(self, steps: list[tuple[str, int]]) -> None:
+        super().__init__()
+        self.stem, self.blocks, self.links = conv(3, 8, 3), nn.ModuleList(), []
+        x, seen = self.stem(torch.randn(2, 3, 4, 4)), []
+        for name, link in steps:
+            c = x.shape[1]
+            if name in FUNCTIONS:
+                block = Block(lambda _, x, f=FUNCTIONS[name]: f(x))
+            else:
+                block = {**BLOCKS, **EVEN}["convolution" if name in EVEN and c % 2 else name](c)
+            self.blocks.append(block)
+            y = block(x)
+            fits = [i for i, t in enumerate(seen) if (link == 1 and t.shape == y.shape) or (link == 2 and c < 32)]
+            self.links.append((link, fits[0]) if fits else (0, 0))
+            seen.append(x)
+            x = self.joined(y, seen, *self.links[-1])
+        self.last, self.head = nn.BatchNorm2d(x.shape[1]), nn.Linear(x.shape[1], 3)
+
+    def joined(self, y: Tensor, seen: list[Tensor], link: int, other: int) -> Tensor:
+        return y + seen[other] if link == 1 else torch.cat([seen[other], y], 1) if link == 2 else y
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, seen = self.stem(x), []
+        for block, link in zip(self.blocks, self.links, strict=True):
+            y = block(x)
+            seen.append(x)
+            x = self.joined(y, seen, *link)
+        return self.head(F.relu(self.last(x)).mean((2, 3)))
+
+
+def check(steps: list[tuple[str, int]], seed: int, share: float, how: str) -> None:
+    """Slim equals masked, in both modes, for any mask and for those that the engine chooses."""
+    torch.manual_seed(seed)
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    model = Chain(steps).double().eval()
+    for bn in netslim.bn_layers(model).values():
+        for tensor in (bn.weight, bn.bias, bn.running_mean):
+            nn.init.normal_(tensor)
+    keep = {name: torch.rand(len(bn.weight)) >= share for name, bn in netslim.bn_layers(model).items()}
+    if how != "any":
+        try:
+            keep = netslim.select_channels(model, share, x, coupling=how)
+        except ValueError as refusal:  # nothing that could leave, or not so much
+            assert "cannot" in str(refusal) or "can go" in str(refusal) or "can lose" in str(refusal)
+            return
+    small, masked = netslim.slim(model, keep, x), netslim.mask(model, keep)
+    with torch.no_grad():
+        for training in (False, True):
+            a, b = masked.train(training)(x), small.train(training)(x)
+            assert float((a - b).abs().max()) <= 1e-8 * (float(a.abs().max()) + 1e-3)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 3)), min_size=1, max_size=6),
+    st.integers(0, 9999),
+    st.sampled_from([0.2, 0.5, 0.8]),
+    st.sampled_from(["any", "keep", "group"]),
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_chains_of_blocks(steps, seed, share, how):
+    check(steps, seed, share, how)
+
+
+@pytest.mark.parametrize("name", sorted({*BLOCKS, *EVEN, *FUNCTIONS}))
+def test_each_block(name):
+    for how in ("any", "keep", "group"):
+        check([("convolution", 0), (name, 0), ("convolution", 0)], 0, 0.5, how)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("glu", 0), ("spatial", 2)],  # one number per pixel times channels that cannot be followed
+        [("outer product", 0), ("dense", 2)],  # the same with a parameter
+        [("dense", 0), ("layer norm", 0)],  # a selection of channels that are last in memory
+        [("flat norm", 0), ("flat norm", 2)],  # each channel as 16 features, which others read too
+        [("largest", 0), ("softmax", 2), ("prelu", 2), ("shuffle", 2), ("twice", 1), ("turned memory", 3)],
+    ],
+)
+def test_once_wrong_or_refused(steps):
+    for seed in range(4):
+        for how in ("any", "keep", "group"):
+            check(steps, seed, 0.5, how)
