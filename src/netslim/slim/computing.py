@@ -111,7 +111,7 @@ def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
                 small[ref] = aligned(sym, len(shape))
     if not small:
         return []
-    given = [{d: n for d, n in enumerate(reversed(g.tape.shape[ref]), 1)} for ref in small]
+    given = [dict(enumerate(reversed(g.tape.shape[ref]), 1)) for ref in small]
     varying = {d for s in small.values() for d in range(len(shape)) if s.size(d) > 1}
     blind = False
     for ref in refs:

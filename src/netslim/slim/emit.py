@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from netslim.slim.clone import clone
 from netslim.slim.graph import Graph
-from netslim.slim.shapes import META
+from netslim.slim.shapes import META, in_channels_last
 from netslim.slim.sizes import Sizes
-from netslim.slim.tape import SELECT, in_channels_last, state
+from netslim.slim.tape import SELECT, state
 
 Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group

@@ -40,6 +40,11 @@ def infer(func: Any, name: str, args: Any, kwargs: Any, in_place: bool) -> Any:
     return args[0] if in_place else result
 
 
+def in_channels_last(x: Tensor) -> bool:
+    """Are these images of which all channels of a pixel lie side by side in memory?"""
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def empty(x: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=META)
 

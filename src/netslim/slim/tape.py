@@ -113,7 +113,7 @@ class _Recorder(TorchDispatchMode):
             result = shapes.infer(func, name, args, kwargs, bool(overwritten))
         else:
             result = func(*args, **kwargs)
-        if is_own_selection(self.tape, node) and in_channels_last(args[0]):  # as the hook in emit.py does
+        if is_own_selection(self.tape, node) and shapes.in_channels_last(args[0]):  # as the hook in emit.py does
             result = result.contiguous(memory_format=torch.channels_last)
         self.tape.nodes.append(node)
         outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
@@ -158,11 +158,6 @@ def unread_aliases(tape: Tape) -> set[int]:
 def is_own_selection(tape: Tape, node: Node) -> bool:
     """Is this the index selection that the engine itself puts in front of a BN layer?"""
     return node.name == "index_select" and tape.state.get(node.args[2].index, "").rpartition(".")[2] == SELECT
-
-
-def in_channels_last(x: Tensor) -> bool:
-    """Are these images of which all channels of a pixel lie side by side in memory?"""
-    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
