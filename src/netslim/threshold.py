@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -44,8 +45,8 @@ def threshold(
         layer name -> bool tensor of shape (C_i,), True where the channel stays. The removed set only grows with ratio.
 
     Raises:
-        ValueError: ratio outside [0, 1), a γ that is not a number, a negative floor, round_to below 1, no channels, or
-            a ratio out of reach of the floor (the message names the highest one that can be reached).
+        ValueError: ratio outside [0, 1), a γ that is not a finite number, a negative floor, round_to below 1, no
+            channels, or a ratio out of reach of the floor (the message names the highest one that can be reached).
 
     >>> threshold({"a": torch.tensor([0.9, -0.1, 0.3]), "b": torch.tensor([0.2])}, 0.5)
     {'a': tensor([ True, False, False]), 'b': tensor([True])}
@@ -70,22 +71,22 @@ def threshold(
 
 
 def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int) -> None:
-    if not 0 <= ratio < 1:
-        raise ValueError(f"ratio must be in [0, 1), got {ratio}")
-    if floor < 0:
-        raise ValueError(f"floor must be 0 or more channels, got {floor}")
-    if round_to < 1:
-        raise ValueError(f"round_to must be 1 or more channels, got {round_to}")
+    if not (isinstance(ratio, Real) and 0 <= ratio < 1):
+        raise ValueError(f"ratio must be in [0, 1), got {ratio!r}")
+    if not (isinstance(floor, Integral) and floor >= 0):
+        raise ValueError(f"floor must be 0 or more channels, got {floor!r}")
+    if not (isinstance(round_to, Integral) and round_to >= 1):
+        raise ValueError(f"round_to must be 1 or more channels, got {round_to!r}")
     if not scales:
         raise ValueError("there is no BatchNorm channel to choose from")
     check_scales(scales)
 
 
 def check_scales(scales: Mapping[str, Tensor]) -> None:
-    """Raise ValueError where a γ is not a number."""
+    """Raise ValueError where a γ is not a finite number."""
     for name, gamma in scales.items():
-        if gamma.isnan().any():
-            raise ValueError(f"γ of {name!r} holds NaN: the training diverged, there is nothing to rank")
+        if not gamma.isfinite().all():
+            raise ValueError(f"γ of {name!r} holds NaN or infinity: the training diverged, there is nothing to rank")
 
 
 @dataclass

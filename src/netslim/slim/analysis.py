@@ -21,6 +21,8 @@ def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
     Raises:
         ValueError: the model does not run on the example input.
     """
+    if example_input is None:
+        raise ValueError("example_input is missing: give a batch as the model's forward takes it, e.g. one image")
     inputs = tape.tensors_in(example_input)
     error = ""
     for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
@@ -29,8 +31,11 @@ def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
             built = graph.build(model, recorded)
             sizes.release_lists(model, built)
             return built
-    given = [f"{tuple(t.shape)} on {t.device}" for t in inputs]
-    raise ValueError(f"{type(model).__name__} does not run on the example input {given}: {error}")
+    given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in inputs)
+    raise ValueError(
+        f"{type(model).__name__} does not run on the example input [{given}] (a tuple gives positional, a dict keyword "
+        f"arguments): {error.partition(chr(10))[0]}"
+    )
 
 
 class Proof:

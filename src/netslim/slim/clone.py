@@ -73,4 +73,6 @@ def _value(value: Any, memo: Memo) -> Any:
         return memo.setdefault(id(value), kind())
     if kind is tuple and all(type(item) in PLAIN for item in value):
         return value
+    if isinstance(value, Tensor) and not value.is_leaf:  # a weight that a hook computes anew before every forward
+        return memo.setdefault(id(value), value.detach().clone())
     return copy.deepcopy(value, memo)

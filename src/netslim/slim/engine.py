@@ -8,6 +8,7 @@ record (tape.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from netslim.slim.graph import Each, Graph
 from netslim.slim.macs import gone, predicted
 from netslim.slim.prove import Frozen, prove, untested, write
 from netslim.sparsity import bn_layers
-from netslim.threshold import check_scales, threshold
+from netslim.threshold import threshold
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -95,7 +96,6 @@ def select_channels(
         raise ValueError("give either ratio or target_macs")
     check_model(model)
     scales = {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
-    check_scales(scales)
     dependencies = analyse(model, example_input)
 
     def choose(found: Units) -> Selection:
@@ -160,8 +160,8 @@ def _ratio_for(
     target: float, dependencies: Graph, prunable: int, choose: Callable[[float], dict[str, Tensor]]
 ) -> float:
     """The smallest k/N whose slim network has at most `target` of the multiply-adds."""
-    if not 0 < target <= 1:
-        raise ValueError(f"target_macs must be in (0, 1], got {target}")
+    if not (isinstance(target, Real) and 0 < target <= 1):
+        raise ValueError(f"target_macs must be in (0, 1], got {target!r}")
 
     def macs(k: int) -> float:
         return predicted(dependencies, solve(dependencies, choose(k / prunable)).exist)
@@ -193,8 +193,9 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
         keep: BN name -> bool tensor (C,), True where the channel stays.
 
     Raises:
-        ValueError: an unknown name or a mask of the wrong shape or type.
+        ValueError: an unknown name, a mask of the wrong shape or type, or a model that cannot be slimmed as it is.
     """
+    check_model(model)
     check_keep(model, keep)
     return emit.emit(model, {}, {}, {}, {}, keep)
 
@@ -211,7 +212,8 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
 
     Raises:
-        ValueError: an unknown name or wrong shape in keep, or the model does not run on the example input.
+        ValueError: an unknown name or wrong shape in keep, a model that cannot be slimmed as it is (checks.py), or one
+        that does not run on the example input.
     """
     check_model(model)
     check_keep(model, keep)

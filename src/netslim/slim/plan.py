@@ -8,7 +8,6 @@ state_dict: no pickled code, `weights_only=True`.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from netslim import files
+from netslim.slim.clone import clone
 from netslim.slim.emit import Cut, emit
 from netslim.slim.sizes import Sizes
 
@@ -80,7 +80,7 @@ def make(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str
 
 def follow(dense: Model, plan: Plan) -> Model:
     """A copy of the dense network, cut by the plan."""
-    small = copy.deepcopy(dense)
+    small = clone(dense, {})
     for step in plan["passes"]:
         cut = {(name, dim): torch.tensor(indices, dtype=torch.long) for name, dim, indices in step["keep"]}
         select = {name: torch.tensor(indices, dtype=torch.long) for name, indices in step["select"].items()}
