@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 import netslim
+from netslim.nets import VGG, PreResNet
 from netslim.recalibration import recalibrate
 from netslim.slim.tape import call, tensors_in
 
@@ -111,3 +114,76 @@ def oracle() -> type[Oracle]:
 @pytest.fixture
 def images() -> Callable[..., Tensor]:
     return lambda size, n=4: torch.randn(n, 3, size, size, dtype=torch.float64)
+
+
+class Residual(nn.Module):
+    """Two blocks that add to one stream: its channels leave only together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(16, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16),
+            )
+            for _ in range(2)
+        )  # fmt: skip
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        for block in self.blocks:
+            x = F.relu(x + block(x))
+        return self.head(x.mean((2, 3)))
+
+
+NETWORKS = {
+    "plain": (lambda: VGG([8, "M", 16, 16]), "keep"),
+    "coupled": (Residual, "group"),
+    "selected": (lambda: PreResNet(11), "keep"),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest, images: Callable[..., Tensor]) -> tuple[nn.Module, Tensor, str]:
+    """A network, its input and a coupling, all of float64."""
+    build, coupling = NETWORKS[request.param]
+    x = images(16) * torch.tensor([0.2, 0.5, 1.0, 2.0]).double().reshape(4, 1, 1, 1)  # so that means over pixels differ
+    return lively(build(), x), x, coupling
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
+
+
+def look(model: nn.Module) -> tuple[Any, ...]:
+    """All that a refusal must leave alone, as plain values."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    numbers = {n: t.detach().clone() for n, t in tensors if not is_lazy(t) and not t.is_meta}
+    modules = [(n, type(m), m.training, *(tuple(getattr(m, h, ())) for h in HOOKS)) for n, m in model.named_modules()]
+    shared = (nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks)
+    return modules, [n for n, _ in tensors], numbers, torch.get_rng_state(), *map(dict, shared)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, and NaN equals NaN."""
+    if isinstance(a, torch.Tensor):
+        return bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return a == b
+
+
+@pytest.fixture
+def refused() -> Callable[..., None]:
+    """Assert that each call raises one line that matches, and that the model is left as it was."""
+
+    def check(model: nn.Module, match: str, *calls: Callable[[], Any]) -> None:
+        before = look(model)
+        for refusal in calls:
+            with pytest.raises(ValueError, match=match) as error:
+                refusal()
+            assert "\n" not in str(error.value)
+        assert all(map(same, look(model), before))
+
+    return check
