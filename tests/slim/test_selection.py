@@ -108,27 +108,6 @@ def test_target_macs_out_of_reach(resnet):
         netslim.select_channels(model, 0.5, x, target_macs=0.5)
 
 
-def test_an_operation_without_a_rule_costs_compression_and_is_named(oracle, images):
-    class Sorted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
-            self.b = nn.Sequential(nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
-            self.head = nn.Linear(6, 4)
-
-        def forward(self, x):
-            return self.head(self.b(self.a(x).sort(dim=1).values).mean((2, 3)))
-
-    x = images(8)
-    model = oracle.lively(Sorted(), x)
-    keep = netslim.select_channels(model, 0.5, x)
-    assert list(keep) == ["b.1"]
-    assert keep.held_back == {"sort": 8}
-    oracle.prove(model, keep, x)
-    own = {"a.1": torch.arange(8) % 2 == 0, **keep}  # asked for all the same: nothing shrinks there, nothing breaks
-    oracle.prove(model, own, x)
-
-
 def test_ties_and_signed_scales(oracle, images):
     x = images(32)
     model = oracle.lively(PreResNet(11), x)
