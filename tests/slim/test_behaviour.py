@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import shutil
 import warnings
 
 import pytest
@@ -73,6 +74,7 @@ def test_compile_in_one_graph(small):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_compile_to_machine_code(small):
     small, x = small
     with torch.no_grad():
