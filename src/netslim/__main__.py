@@ -27,7 +27,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from netslim import apart, artifacts, command, configuration, lease, pipeline, ranks, sweep
+from netslim import allocator, apart, artifacts, command, configuration, lease, pipeline, ranks, sweep
 from netslim.command import CONF
 
 log = logging.getLogger("netslim")
@@ -120,6 +120,7 @@ def _hydra() -> DictConfig:
 
 
 def _job(cfg: DictConfig, position: str) -> float:
+    allocator.keep_freed_memory()
     if cfg.threads is not None:
         torch.set_num_threads(configuration.number(cfg, "threads", int, least=1))
     arguments = configuration.arguments(cfg)

@@ -1,8 +1,13 @@
-"""A training step and the latency of a slim network beside the dense one, in turns, with the MACs of both."""
+"""A training step and the latency of a slim network beside the dense one, in turns, with the MACs of both.
+
+The step is split by the profiler into what multiplies and adds (convolutions, matrix products: what MACs count) and
+everything else (BatchNorm, ReLU, additions, selections, pooling, optimiser), which goes with the activations.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -13,29 +18,43 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from plain_loop import Clock
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import netslim
 from netslim.__main__ import CONF
+from netslim.allocator import keep_freed_memory
 
 RATIOS = {"vgg_small": 0.5, "vgg19": 0.7, "preresnet164": 0.6, "densenet40": 0.6}  # the paper's largest for CIFAR-10
 TRAIN_BATCH, EVAL_BATCH = 64, 256
 ROUNDS = 3
+MULTIPLIES = ("conv", "mm", "mkldnn_linear")  # in the names of ATen operations
 
 
 def measure(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
-    """Times of the dense network over those of the slim one; half of the channels go where the paper has no ratio."""
+    """Times of the dense network over those of the slim one; half of the channels go where the paper has no ratio.
+
+    Run it in a process of its own: it sets the memory as the command ``netslim`` does.
+    """
+    keep_freed_memory()
     torch.manual_seed(0)
     dense, small, ratio = pair(name)
     example = torch.zeros(1, 3, 32, 32)
     costs = [netslim.count(network, example_input=example) for network in (dense, small)]
+    activations = [written(network, example) for network in (dense, small)]
     networks = [network.to(device, memory_format=torch.channels_last) for network in (dense, small)]
     images = torch.randn(EVAL_BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     labels = torch.arange(TRAIN_BATCH, device=device) % 10
     clock = Clock(device)
     row: dict[str, Any] = {"network": name, "ratio": ratio, "macs": costs[0].macs / costs[1].macs}
     row["params"] = costs[0].params / costs[1].params
-    row["step"] = in_turns([step(network, images[:TRAIN_BATCH], labels) for network in networks], clock, seconds)
+    row["activations"] = activations[0] / activations[1]
+    steps = [step(network, images[:TRAIN_BATCH], labels) for network in networks]
+    row["step"] = in_turns(steps, clock, seconds)
+    row["split"] = split(steps, device)
     for batch in (1, EVAL_BATCH):
         row[f"latency {batch}"] = in_turns([forward(network, images[:batch]) for network in networks], clock, seconds)
     return row
@@ -91,3 +110,49 @@ def per_call(work: Callable[[], None], clock: Clock, seconds: float) -> float:
         clock.now()
         calls += 1
     return spent / calls
+
+
+def split(steps: list[Callable[[], None]], device: torch.device) -> dict[str, float]:
+    """Multiply-adds and everything else: dense over slim, and the share of everything else in a step of each."""
+    rounds = []
+    for _ in range(ROUNDS):
+        (large, large_rest), (little, little_rest) = (kinds(run, device) for run in steps)
+        shares = large_rest / (large + large_rest), little_rest / (little + little_rest)
+        rounds.append((large / little, large_rest / little_rest, *shares))
+    return dict(
+        zip(("multiply", "rest", "dense", "slim"), map(statistics.median, zip(*rounds, strict=True)), strict=True)
+    )
+
+
+def kinds(run: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """Time in operations that multiply and add, and in all others."""
+    on_gpu = device.type == "cuda"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's lines about itself
+    run()
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+        run()
+    times = [0.0, 0.0]
+    for event in found.key_averages():
+        if event.device_type == DeviceType.CPU:  # a kernel's time is with the operation that started it
+            spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            times[not any(word in event.key for word in MULTIPLIES)] += spent
+    return times[0], times[1]
+
+
+class Written(TorchDispatchMode):
+    """Counts the elements that operations write."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.elements += sum(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        return result
+
+
+def written(network: nn.Module, images: Tensor) -> int:
+    """Elements that one forward pass writes: of activations, so of everything that is not a multiply-add."""
+    with torch.no_grad(), Written() as mode:
+        network.eval()(images)
+    return mode.elements

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import subprocess
 import sys
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import memory
 import plain_loop
 import pytest
+import slim_speed
 import torch
 import train_tables
 import train_vs_plain
@@ -104,7 +109,7 @@ def test_the_tables_say_what_was_measured() -> None:
     timed = {"dense": 0.2, "slim": 0.1, "faster": 2.0}
     rows = [
         {"network": "a", "batch": 64, "faster": 2.0, "plain": side(1.0), "netslim": ours},
-        {"network": "a", "batch": 512, "failed": "not run: about 17 GB needed, 8 GB free"},
+        {"network": "a", "batch": 512, "failed": "does not fit in memory: needs about 17 GB, 8 GB free"},
     ]
     small = [
         {
@@ -112,6 +117,8 @@ def test_the_tables_say_what_was_measured() -> None:
             "ratio": 0.5,
             "macs": 3.0,
             "params": 4.0,
+            "activations": 1.5,
+            "split": {"multiply": 2.5, "rest": 1.25, "dense": 0.2, "slim": 0.4},
             "step": timed,
             "latency 1": timed,
             "latency 256": timed,
@@ -123,16 +130,50 @@ def test_the_tables_say_what_was_measured() -> None:
         "| a | 64 | 2.00 | 100.0 | 50.0 | 64 | 128 | 1.50 | 1.50 "
         "| 25.0% | 25.0% | 0.10% | 0.10% | 4 + 4 | 2.00 | 1.00% |" in text
     )
-    assert "| a | 512 | not run: about 17 GB needed, 8 GB free |" in text
-    assert "| a | 50% | 4.00 | 3.00 | 2.00 | 2.00 | 2.00 | 200.0 | 100.0 | 200.0 | 100.0 | 200.0 | 100.0 |" in text
+    assert "| a | 512 | does not fit in memory: needs about 17 GB, 8 GB free |" in text
+    assert (
+        "| a | 50% | 4.00 | 3.00 | 1.50 | 2.00 | 2.50 | 1.25 | 20% | 40% | 2.00 | 2.00 "
+        "| 200.0 | 100.0 | 200.0 | 100.0 | 200.0 | 100.0 |" in text
+    )
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert widths == [17] * 4 + [14] * 3
+    assert widths == [17] * 4 + [19] * 3
 
 
-def test_a_batch_that_would_not_fit_is_left_out() -> None:
-    row = {"network": "a", "batch": 64, "plain": {"memory": 1e6}, "netslim": {"memory": 1.0}}
-    assert "needed" in (train_vs_plain.too_large([row], "a", 512) or "") or not Path("/proc/meminfo").exists()
-    assert train_vs_plain.too_large([row], "b", 512) is None
+def test_a_batch_that_would_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_vs_plain, "apart", lambda options, work, network, batch: batch / 32)
+    monkeypatch.setattr(memory, "free", lambda: 8.0)
+    options = argparse.Namespace()
+    assert train_vs_plain.too_large("a", 512, options) == "does not fit in memory: needs about 16 GB, 8 GB free"
+    assert train_vs_plain.too_large("a", 64, options) is None
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_side_that_dies_is_a_line_and_not_a_broken_connection(monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
+    monkeypatch.setattr(train_vs_plain, "side", die_later if reads else die_at_once)
+    one = train_vs_plain.Side("plain", [], argparse.Namespace(threads=1, seconds=1.0))
+    with pytest.raises(train_vs_plain.Ended, match="the side plain ended early, exit code 7"):
+        one.turn(False)
+    one.close()
+
+
+def die_at_once(name: str, overrides: list[str], threads: int, seconds: float, pipe: Connection) -> None:
+    while not pipe.poll():  # leaves the message unread: the other end sees a reset
+        pass
+    os._exit(7)
+
+
+def die_later(name: str, overrides: list[str], threads: int, seconds: float, pipe: Connection) -> None:
+    pipe.recv()
+    os._exit(7)
+
+
+def test_a_step_is_split_and_its_activations_are_counted() -> None:
+    conv, images = nn.Conv2d(3, 8, 3, padding=1), torch.randn(2, 3, 4, 4)
+    assert slim_speed.written(nn.Sequential(conv, nn.ReLU(), nn.Flatten()), images) == 2 * 2 * 8 * 4 * 4
+    multiply, rest = slim_speed.kinds(lambda: [conv(images) for _ in range(50)], torch.device("cpu"))
+    assert multiply > 2 * rest > 0
+    multiply, rest = slim_speed.kinds(lambda: images.sin(), torch.device("cpu"))
+    assert rest > 0 == multiply
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import resource
 import sys
 import tempfile
 from functools import partial
@@ -13,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import memory
 import plain_loop
 import torch
 from hydra import compose, initialize_config_dir
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from netslim import __main__ as application
 from netslim import command, configuration, pipeline
+from netslim.allocator import keep_freed_memory
 from netslim.callbacks import GammaHistogram
 from netslim.data import Images
 
@@ -42,9 +43,10 @@ class Turn:
 
     def wait(self) -> bool:
         """Wait for one's turn; False when there are no more. The message says whether the parts are to be timed."""
+        memory.give_back()
         try:
             message = self.pipe.recv()
-        except EOFError:  # the benchmark was stopped
+        except (EOFError, ConnectionResetError):  # the benchmark was stopped; reset: with an answer of ours unread
             raise SystemExit from None
         self.clock.on, self.step, self.start = bool(message), 0, self.clock.now()
         return message is not None
@@ -116,6 +118,7 @@ def plain_side(cfg: DictConfig, turn: Turn) -> None:
 
 def netslim_side(cfg: DictConfig, turn: Turn) -> None:
     """The stage that trains, as `netslim` runs it."""
+    keep_freed_memory()
     HydraConfig.instance().set_config(cfg)
     GammaHistogram.on_train_epoch_end = turn.clock.wrap(  # type: ignore[method-assign]
         "histograms", GammaHistogram.on_train_epoch_end
@@ -146,7 +149,7 @@ def peak_memory() -> float:
     """In GB."""
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    return memory.resident()
 
 
 def side(name: str, overrides: list[str], threads: int, seconds: float, pipe: Connection) -> None:

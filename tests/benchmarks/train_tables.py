@@ -30,7 +30,12 @@ SLIM = (
     "removed",
     "parameters ÷",
     "MACs ÷",
+    "activations ÷",
     "training step ÷",
+    "its multiply-adds ÷",
+    "the rest ÷",
+    "the rest: dense",
+    "slim",
     "latency ÷, batch 1",
     "batch 256",
     "training step ms: dense",
@@ -45,7 +50,9 @@ NOTES = """\
   images, extrapolated from the steps in the column of that name (plain + netslim), without the end of the epoch.
 - outside: share of a step that is neither forward, backward nor optimiser; penalty: share of a step.
 - end of epoch: netslim's γ histograms, curves and checkpoint; histograms: their share of the epoch.
-- removed: share of the prunable channels, by γ drawn at random; ÷: dense over slim."""
+- removed: share of the prunable channels, by γ drawn at random; ÷: dense over slim. activations: elements that a
+  forward pass writes. multiply-adds: time in convolutions and matrix products, forward and backward; the rest:
+  BatchNorm, ReLU, additions, selections, pooling, optimiser, and its share of a step."""
 
 
 def markdown(top: str, rows: list[Row], slim_rows: list[Row], epoch: int, segments: int = 3) -> str:
@@ -88,8 +95,11 @@ def slim_cells(row: Row) -> list[str]:
     return [
         row["network"],
         f"{row['ratio']:.0%}",
-        *(f"{row[what]:.2f}" for what in ("params", "macs")),
-        *(f"{what['faster']:.2f}" for what in timed),
+        *(f"{row[what]:.2f}" for what in ("params", "macs", "activations")),
+        f"{row['step']['faster']:.2f}",
+        *(f"{row['split'][what]:.2f}" for what in ("multiply", "rest")),
+        *(f"{row['split'][which]:.0%}" for which in ("dense", "slim")),
+        *(f"{what['faster']:.2f}" for what in timed[1:]),
         *(f"{1000 * what[which]:.1f}" for what in timed for which in ("dense", "slim")),
     ]
 

@@ -22,12 +22,14 @@ import shlex
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import memory
 import slim_speed
 import torch
 import train_tables
@@ -39,29 +41,53 @@ QUICK = {"networks": "vgg_small", "batches": "64", "seconds": 0.3}
 Numbers = dict[str, Any]
 
 
+class Ended(RuntimeError):
+    """A side that ended before it had said everything."""
+
+
+class Side:
+    """One side in a process of its own."""
+
+    def __init__(self, name: str, overrides: list[str], options: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=side, args=(name, overrides, options.threads, options.seconds, theirs))
+        self.process.start()
+        theirs.close()
+
+    def turn(self, message: bool | None) -> Numbers:
+        """Its answer. A side that is gone shows as a broken pipe, as the end of it, or, had it not read, as a reset."""
+        try:
+            self.pipe.send(message)
+            return self.pipe.recv()
+        except (EOFError, ConnectionResetError, BrokenPipeError):
+            self.process.join()
+            raise Ended(f"the side {self.name} ended early, exit code {self.process.exitcode}") from None
+
+    def close(self) -> None:
+        self.pipe.close()  # if it waits for its turn, it ends
+        self.process.join(30)  # the next row needs its memory
+        self.process.kill()
+
+
 def measure(network: str, batch: int, options: argparse.Namespace) -> train_tables.Row:
     """Both sides in turns: three timed segments each, and one in which the parts are timed."""
-    context = multiprocessing.get_context("spawn")
     overrides = [f"net={network}", "data=cifar10", "data.val_size=0", f"data.batch_size={batch}", f"lambda={STRENGTH}"]
-    pipes: dict[str, Connection] = {}
-    for name in SIDES:
-        pipes[name], theirs = context.Pipe()
-        given = (name, [*overrides, *(options.set if name == "netslim" else [])], options.threads, options.seconds)
-        context.Process(target=side, args=(*given, theirs)).start()
-        theirs.close()
-    found: dict[str, list[Numbers]] = {name: [] for name in SIDES}
     row: train_tables.Row = {"network": network, "batch": batch}
+    sides = [Side(name, [*overrides, *(options.set if name == "netslim" else [])], options) for name in SIDES]
+    found: dict[str, list[Numbers]] = {name: [] for name in SIDES}
     try:
         for detailed in [False] * SEGMENTS + [True]:
-            for name, pipe in pipes.items():
-                pipe.send(detailed)
-                found[name].append(pipe.recv())
-        for name, pipe in pipes.items():
-            pipe.send(None)
-            row[name] = summary(found[name]) | pipe.recv()
+            for one in sides:
+                found[one.name].append(one.turn(detailed))
+        for one in sides:
+            row[one.name] = summary(found[one.name]) | one.turn(None)
+    except Ended as error:
+        return {**row, "failed": str(error)}
     finally:
-        for pipe in pipes.values():  # who still waits for its turn ends
-            pipe.close()
+        for one in sides:
+            one.close()
     row["faster"] = statistics.median(
         plain["seconds"] / ours["seconds"]
         for plain, ours in zip(found["plain"][:-1], found["netslim"][:-1], strict=True)
@@ -81,15 +107,20 @@ def summary(segments: list[Numbers]) -> Numbers:
     }
 
 
-def too_large(rows: list[train_tables.Row], network: str, batch: int) -> str | None:
-    """Why a batch size is left out on a machine whose memory would not do, judging by the one before."""
-    last = next((row for row in reversed(rows) if row["network"] == network and "plain" in row), None)
-    if last is None or DEVICE.type == "cuda" or not Path("/proc/meminfo").exists():
+def too_large(network: str, batch: int, options: argparse.Namespace) -> str | None:
+    """Why a batch size is left out on a machine whose memory would not do."""
+    free = memory.free()
+    if DEVICE.type == "cuda" or free is None:
         return None
-    needed = max(last[name]["memory"] for name in SIDES) * batch / last["batch"]
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1e6
-    return f"not run: about {needed:.0f} GB needed, {free:.0f} GB free" if needed > free else None
+    needed = apart(options, memory.needed, network, batch)
+    return f"does not fit in memory: needs about {needed:.0f} GB, {free:.0f} GB free" if needed > free else None
+
+
+def apart(options: argparse.Namespace, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in a process of its own, whose memory is free again afterwards."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (options.threads,)) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def header(options: argparse.Namespace) -> str:
@@ -129,14 +160,14 @@ def main() -> None:
 
     for network in options.networks.split(","):
         for batch in map(int, options.batches.split(",")) if options.only != "slim" else ():
-            start, reason = time.perf_counter(), too_large(rows, network, batch)
+            start, reason = time.perf_counter(), too_large(network, batch, options)
             rows.append(
                 {"network": network, "batch": batch, "failed": reason} if reason else measure(network, batch, options)
             )
             write(rows[-1], start)
         if options.only != "training":
             start = time.perf_counter()
-            slim_rows.append(slim_speed.measure(network, DEVICE, options.seconds))
+            slim_rows.append(apart(options, slim_speed.measure, network, DEVICE, options.seconds))
             write(slim_rows[-1], start)
     print(train_tables.markdown(top, rows, slim_rows, EPOCH), end="")
 

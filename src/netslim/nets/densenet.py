@@ -18,7 +18,7 @@ class DenseLayer(nn.Module):
         self.conv = nn.Conv2d(in_channels, growth, 3, padding=1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return torch.cat([maps, self.conv(F.relu(self.bn(maps)))], dim=1)
+        return torch.cat([maps, self.conv(F.relu(self.bn(maps), inplace=True))], dim=1)
 
 
 class Transition(nn.Module):
@@ -30,7 +30,7 @@ class Transition(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return F.avg_pool2d(self.conv(F.relu(self.bn(maps))), 2)
+        return F.avg_pool2d(self.conv(F.relu(self.bn(maps), inplace=True)), 2)
 
 
 class DenseNet(nn.Module):
@@ -66,5 +66,5 @@ class DenseNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(self.bn(self.blocks(self.conv(images))))
+        x = F.relu(self.bn(self.blocks(self.conv(images))), inplace=True)
         return self.classifier(self.pool(x).flatten(1))

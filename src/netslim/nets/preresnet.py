@@ -25,9 +25,9 @@ class Bottleneck(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
     def forward(self, stream: Tensor) -> Tensor:
-        x = self.conv1(F.relu(self.bn1(stream)))
-        x = self.conv2(F.relu(self.bn2(x)))
-        x = self.conv3(F.relu(self.bn3(x)))
+        x = self.conv1(F.relu(self.bn1(stream), inplace=True))
+        x = self.conv2(F.relu(self.bn2(x), inplace=True))
+        x = self.conv3(F.relu(self.bn3(x), inplace=True))
         return x + self.shortcut(stream)
 
 
@@ -62,5 +62,5 @@ class PreResNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(self.bn(self.stages(self.conv(images))))
+        x = F.relu(self.bn(self.stages(self.conv(images))), inplace=True)
         return self.classifier(self.pool(x).flatten(1))
