@@ -31,17 +31,18 @@ from netslim.allocator import keep_freed_memory
 RATIOS = {"vgg_small": 0.5, "vgg19": 0.7, "preresnet164": 0.6, "densenet40": 0.6}  # the paper's largest for CIFAR-10
 TRAIN_BATCH, EVAL_BATCH = 64, 256
 ROUNDS = 3
+ROUND_TO = (1, 8)  # kept channels: as many as the ratio says, and a multiple of a vector's eight floats
 MULTIPLIES = ("conv", "mm", "mkldnn_linear")  # in the names of ATen operations
 
 
-def measure(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
+def measure(name: str, round_to: int, device: torch.device, seconds: float) -> dict[str, Any]:
     """Times of the dense network over those of the slim one; half of the channels go where the paper has no ratio.
 
     Run it in a process of its own: it sets the memory as the command ``netslim`` does.
     """
     keep_freed_memory()
     torch.manual_seed(0)
-    dense, small, ratio = pair(name)
+    dense, small, ratio = pair(name, round_to)
     example = torch.zeros(1, 3, 32, 32)
     costs = [netslim.count(network, example_input=example) for network in (dense, small)]
     activations = [written(network, example) for network in (dense, small)]
@@ -49,8 +50,8 @@ def measure(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
     images = torch.randn(EVAL_BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     labels = torch.arange(TRAIN_BATCH, device=device) % 10
     clock = Clock(device)
-    row: dict[str, Any] = {"network": name, "ratio": ratio, "macs": costs[0].macs / costs[1].macs}
-    row["params"] = costs[0].params / costs[1].params
+    row: dict[str, Any] = {"network": name, "ratio": ratio, "round_to": round_to}
+    row["macs"], row["params"] = costs[0].macs / costs[1].macs, costs[0].params / costs[1].params
     row["activations"] = activations[0] / activations[1]
     steps = [step(network, images[:TRAIN_BATCH], labels) for network in networks]
     row["step"] = in_turns(steps, clock, seconds)
@@ -60,14 +61,14 @@ def measure(name: str, device: torch.device, seconds: float) -> dict[str, Any]:
     return row
 
 
-def pair(name: str) -> tuple[nn.Module, nn.Module, float]:
-    """A dense network with γ drawn evenly from 0..1, the slim one, and the share of channels removed."""
+def pair(name: str, round_to: int) -> tuple[nn.Module, nn.Module, float]:
+    """A dense network with γ drawn evenly from 0..1, the slim one, and the share of channels to remove."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         dense = instantiate(compose("config", [f"net={name}"]).net, num_classes=10)
     for bn in netslim.bn_layers(dense).values():
         nn.init.uniform_(bn.weight)
     ratio, example = RATIOS.get(name, 0.5), torch.zeros(1, 3, 32, 32)
-    keep = netslim.select_channels(dense, ratio=ratio, example_input=example)
+    keep = netslim.select_channels(dense, ratio=ratio, example_input=example, round_to=round_to)
     return dense, netslim.slim(copy.deepcopy(dense), keep, example_input=example), ratio
 
 

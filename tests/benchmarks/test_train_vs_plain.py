@@ -115,6 +115,7 @@ def test_the_tables_say_what_was_measured() -> None:
         {
             "network": "a",
             "ratio": 0.5,
+            "round_to": 8,
             "macs": 3.0,
             "params": 4.0,
             "activations": 1.5,
@@ -132,11 +133,11 @@ def test_the_tables_say_what_was_measured() -> None:
     )
     assert "| a | 512 | does not fit in memory: needs about 17 GB, 8 GB free |" in text
     assert (
-        "| a | 50% | 4.00 | 3.00 | 1.50 | 2.00 | 2.50 | 1.25 | 20% | 40% | 2.00 | 2.00 "
+        "| a | 50% | 8 | 4.00 | 3.00 | 1.50 | 2.00 | 2.50 | 1.25 | 20% | 40% | 2.00 | 2.00 "
         "| 200.0 | 100.0 | 200.0 | 100.0 | 200.0 | 100.0 |" in text
     )
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert widths == [17] * 4 + [19] * 3
+    assert widths == [17] * 4 + [20] * 3
 
 
 def test_a_batch_that_would_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

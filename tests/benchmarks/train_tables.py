@@ -28,6 +28,7 @@ TRAINING = (
 SLIM = (
     "network",
     "removed",
+    "round_to",
     "parameters ÷",
     "MACs ÷",
     "activations ÷",
@@ -50,9 +51,10 @@ NOTES = """\
   images, extrapolated from the steps in the column of that name (plain + netslim), without the end of the epoch.
 - outside: share of a step that is neither forward, backward nor optimiser; penalty: share of a step.
 - end of epoch: netslim's γ histograms, curves and checkpoint; histograms: their share of the epoch.
-- removed: share of the prunable channels, by γ drawn at random; ÷: dense over slim. activations: elements that a
-  forward pass writes. multiply-adds: time in convolutions and matrix products, forward and backward; the rest:
-  BatchNorm, ReLU, additions, selections, pooling, optimiser, and its share of a step."""
+- removed: share of the prunable channels asked for, by γ drawn at random; round_to: kept counts rounded up to
+  multiples of it; ÷: dense over slim. activations: elements that a forward pass writes. multiply-adds: time in
+  convolutions and matrix products, forward and backward; the rest: BatchNorm, ReLU, additions, selections, pooling,
+  optimiser, and its share of a step."""
 
 
 def markdown(top: str, rows: list[Row], slim_rows: list[Row], epoch: int, segments: int = 3) -> str:
@@ -95,6 +97,7 @@ def slim_cells(row: Row) -> list[str]:
     return [
         row["network"],
         f"{row['ratio']:.0%}",
+        str(row["round_to"]),
         *(f"{row[what]:.2f}" for what in ("params", "macs", "activations")),
         f"{row['step']['faster']:.2f}",
         *(f"{row['split'][what]:.2f}" for what in ("multiply", "rest")),
@@ -107,6 +110,7 @@ def slim_cells(row: Row) -> list[str]:
 def line(row: Row) -> str:
     """One row for a person who waits."""
     if "macs" in row:
-        return f"{row['network']}, slim: {row['step']['faster']:.2f} times as fast, MACs ÷ {row['macs']:.2f}"
+        times = f"{row['step']['faster']:.2f} times as fast, MACs ÷ {row['macs']:.2f}"
+        return f"{row['network']}, slim, round_to={row['round_to']}: {times}"
     done = row.get("failed") or f"{row['faster']:.2f} times as fast, outside {row['netslim']['outside']:.1%}"
     return f"{row['network']}, batch {row['batch']}: {done}"
