@@ -217,3 +217,12 @@ def test_channels_stay_in_their_group_after_a_shuffle(oracle):
         keep = torch.ones(12, dtype=torch.bool)
         keep[gone] = False
         oracle.prove(model, {"layers.2.op": keep}, x)
+
+
+def test_one_channel_of_each_group_can_be_left(oracle):
+    """It then looks like a depthwise convolution, with several outputs per channel."""
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    layers = [nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=4), nn.BatchNorm2d(12)]
+    model = oracle.lively(nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3)), x)
+    small = oracle.prove(model, {"1": torch.arange(8) % 2 > 0, "4": torch.arange(12) % 3 > 0}, x)
+    assert small[3].weight.shape == (8, 1, 3, 3)

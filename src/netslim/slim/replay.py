@@ -198,7 +198,8 @@ class Replay(Graph):
         if flow is None or (isinstance(flow, Each) and len(flow.ins) != len(ins)):
             raise Deviation("it computes something else")
         if not isinstance(flow, Each):  # a grouped convolution of which one channel per group is left
-            return self.mix(ins[0].reshape(-1, 1), 1, False)
+            groups = int(self.exist[flow.ins].any(1).sum())
+            return self.mix(ins[0].reshape(groups, -1)[:, :1], 1, False)
         if flow.norm and not flow.tied[0]:
             return self._selecting_norm(flow, ins[0])
         lead = flow.tied.index(True) if any(flow.tied) else 0
