@@ -66,9 +66,7 @@ def launch(trainer: Trainer) -> int:
     _launcher.launch(strategy.setup_environment, trainer=trainer)
     _talk = dist.new_group(backend="gloo", timeout=PATIENCE)
     signal.signal(signal.SIGTERM, _stop)
-    atexit.register(
-        dist.destroy_process_group
-    )  # its threads must not outlive the interpreter: now and then that aborts
+    atexit.register(dist.destroy_process_group)  # threads that outlive the interpreter abort it now and then
     return wanted
 
 

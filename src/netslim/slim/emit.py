@@ -112,8 +112,9 @@ def outline(
         look = clone(model, {**parameters, **_cut(model, cut, {})})
     _correct(look, cut, select, groups, sizes)
     for module in look.modules():
-        hooks = module._forward_pre_hooks
-        hooks.update((key, select_plainly) for key, hook in hooks.items() if hook is select_input)
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if hook is select_input:
+                module._forward_pre_hooks[key] = select_plainly
     return look
 
 
