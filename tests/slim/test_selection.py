@@ -162,3 +162,30 @@ def test_dead_scales_of_a_grouped_convolution_go_before_live_ones(oracle, images
     assert all((more[name] <= keep[name]).all() for name in dead)
     small = oracle.prove(model, more, x)
     assert more.carried == sum(small[i].num_features for i in (1, 4)) - sum(int(k.sum()) for k in more.values())
+
+
+def test_groups_of_one_channel_leave_whole(oracle, images):
+    """With all their channels but one gone, in the order of the |γ| of what is left, and both sides together."""
+    x = images(8)
+    model = oracle.lively(
+        nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3, groups=4, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+        ),
+        x,
+    )
+    model[1].weight.data = torch.tensor([0.8, 0.1, 0.3, 0.2, -0.7, 0.1, 0.1, 0.5]).double()
+    model[4].weight.data = torch.tensor([0.4, 0.6, 0.1, 0.2, 0.1, -0.3, 0.1, 0.1]).double()
+    left = {}
+    for ratio in (0.5, 0.63, 0.75, 0.88):
+        keep = netslim.select_channels(model, ratio, x)
+        small = oracle.prove(model, keep, x)
+        assert keep.carried == 0
+        assert small[3].weight.shape[:2] == (small[3].groups, 1)
+        left[ratio] = [keep[name].nonzero().flatten().tolist() for name in ("1", "4")]
+    assert left == {
+        0.5: [[0, 2, 4, 7], [1, 3, 5, 7]],
+        0.63: [[0, 4, 7], [1, 5, 7]],  # the second group: 0.3 at most
+        0.75: [[0, 4], [1, 5]],  # then the fourth: 0.5
+        0.88: [[0], [1]],
+    }

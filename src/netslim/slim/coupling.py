@@ -57,8 +57,7 @@ def units(
         why[classes[line].numpy()] = reason
     if coupling == "keep":
         worst[~_killed_alone(graph, scales)] = torch.inf
-    unit = _balanced(graph, worst)
-    worst = torch.zeros_like(worst).scatter_reduce_(0, unit, worst, "amax")[unit]
+    unit, worst = _balanced(graph, worst)
     for out in _norm_outputs(graph).values():  # what would empty a layer stays
         mine = unit[classes[out]]
         if (mine == mine[0]).all():
@@ -76,26 +75,46 @@ def units(
     return found
 
 
-def _balanced(graph: Graph, worst: Tensor) -> Tensor:
-    """The unit of every class. Where all rows must keep equally many channels (grouped convolutions, chunks), the
-    channels of the same rank in each row leave together.
+def _balanced(graph: Graph, worst: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit and the score of every class. Where all rows must keep equally many channels (grouped convolutions,
+    chunks), the channels of the same rank in each row leave together.
 
     Not those that are dead already (score 0): they leave alone, and stay as carriers (demand.py) until their rank has
     left in all rows. If they had to leave with live channels of other rows, the ratio would be filled up with live ones
     while dead ones stay.
+
+    The last channel of a group may leave with the group, on both sides of the convolution; after all others.
     """
-    ties = Ids()
+    ties, score = Ids(), worst.clone()
     ties.fresh(len(worst))
     for balance in graph.balances.values():
+        lasts, others = [], []
         for side in balance.sides:
             if len(side) == 1:
                 continue
             classes = graph.classes[side]
             ranked = classes.gather(1, worst[classes].argsort(dim=1, stable=True))
+            if balance.droppable:
+                lasts.append(ranked[:, -1])
+                ranked = ranked[:, :-1]
             live = worst[ranked] > 0
-            first = ranked.gather(0, live.byte().argmax(0, keepdim=True)).expand_as(ranked)
-            ties.tie(ranked[live], first[live])
-    return ties.classes()
+            if ranked.numel():
+                first = ranked.gather(0, live.byte().argmax(0, keepdim=True)).expand_as(ranked)
+                ties.tie(ranked[live], first[live])
+            others.append(ranked[live])
+        if lasts:
+            _leave_last(torch.stack(lasts), torch.cat(others), ties, worst, score)
+    unit = ties.classes()
+    return unit, torch.zeros_like(score).scatter_reduce_(0, unit, score, "amax")[unit]
+
+
+def _leave_last(lasts: Tensor, others: Tensor, ties: Ids, worst: Tensor, score: Tensor) -> None:
+    """The last channels of the groups, shape (2, groups), go in pairs; in their own order, after all others."""
+    live = worst[lasts] > 0
+    ties.tie(*lasts[:, live.all(0)])
+    finite = worst[others][worst[others].isfinite()]
+    latest = finite.max() if len(finite) else 0.0
+    score[lasts[live]] = torch.maximum(worst[lasts[live]], latest + 1e-9 * worst[lasts[live]])
 
 
 def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
