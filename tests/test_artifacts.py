@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from netslim import artifacts, files
+from netslim import artifacts, environment, files
 
 
 def test_a_finished_stage_is_not_done_again_and_a_changed_setting_is_another_stage(tmp_path):
@@ -24,6 +24,18 @@ def test_a_finished_stage_is_not_done_again_and_a_changed_setting_is_another_sta
     assert (first["value"], other["value"]) == (1, 2)
     assert first["name"].startswith("train_lambda=0.0001_seed=0_")
     assert first["lambda"] == 1e-4
+
+
+def test_a_stage_that_another_version_made_is_reused_with_a_word(tmp_path, caplog):
+    def made_with(torch):
+        return lambda folder: {"run": {"versions": {**now, "torch": torch}}}
+
+    now = environment.versions()
+    for seed, work in enumerate((made_with("1.13"), made_with(now["torch"]))):
+        first = artifacts.stage(tmp_path, "train", {}, work, seed=seed)
+        assert artifacts.stage(tmp_path, "train", {}, work, seed=seed) == first
+    (message,) = caplog.messages
+    assert message.startswith(f"train_seed=0_{artifacts.digest({})}: reused, it was made with torch 1.13, now ")
 
 
 def test_an_interrupted_stage_finds_what_it_left(tmp_path):

@@ -2,13 +2,14 @@
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import flag_override
+from omegaconf import OmegaConf, flag_override
 
 from netslim import __main__ as application
 from netslim import artifacts, command, lease, status, sweep
@@ -77,6 +78,13 @@ def test_the_command_that_repeats_a_job_keeps_where_the_configuration_came_from(
     assert "highest reachable ratio" in err[-3]
     (again,) = run(monkeypatch, capfd, *repeated[1:], code=2)
     assert "highest reachable ratio" in again
+
+
+def test_jobs_that_differ_in_another_setting_keep_their_own_log(tmp_path):
+    words = [*SHORT, f"outputs={tmp_path}", "name=a", "optimizer.lr=0.1,0.05", "slimming.recalibration_batches=1"]
+    subprocess.run([sys.executable, "-m", "netslim", "-m", *words], check=True, capture_output=True, timeout=300)
+    rates = [OmegaConf.load(path).optimizer.lr for path in tmp_path.glob("a/logs/*/.hydra/config.yaml")]
+    assert sorted(rates) == [0.05, 0.1]
 
 
 def test_a_job_that_left_no_word_is_named_with_where_it_ran(tmp_path, capsys):

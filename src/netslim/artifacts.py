@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from netslim import ranks
+from netslim.environment import updated
 from netslim.files import Record, read_json, write_json
+
+log = logging.getLogger("netslim")
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -103,6 +107,8 @@ def _begin(folder: Path, lock: FileLock, settings: Mapping[str, Any]) -> Record 
         for scrap in folder.glob(".*.*"):  # a write that was cut off
             scrap.unlink()
         write_json(folder / "settings.json", dict(settings))
+    elif changes := updated(done.get("run", {}).get("versions", {})):
+        log.warning("%s: reused, it was made with %s (to make it anew, remove the folder)", folder.name, changes)
     return done
 
 

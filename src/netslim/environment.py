@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +26,23 @@ def describe_run(command: str) -> Callable[..., dict[str, object]]:
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(earlier + time.monotonic() - clock, 1),
         "command": command,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def updated(earlier: Mapping[str, str]) -> str:
+    """What has another version now, "" if nothing has.
+
+    >>> updated({**versions(), "torch": "1.0"}) == f"torch 1.0, now {version('torch')}"
+    True
+    """
+    now = versions()
+    return "; ".join(f"{name} {old}, now {now.get(name)}" for name, old in earlier.items() if now.get(name) != old)
 
 
 def hardware() -> str:
