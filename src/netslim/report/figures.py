@@ -126,7 +126,7 @@ def histogram(
             ax.axvline(threshold, color=INK, linewidth=1.3, linestyle=LINES[1:][index % 5], label=text)
         ax.set(yscale="log", ylim=(lowest, top), xlim=(0, edges[-1]), xlabel="|γ|", ylabel="channels per bin (log)")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.legend(loc="upper right", handlelength=2.8)
+        _legend(figure, [ax])
         return _png(figure)
 
 
