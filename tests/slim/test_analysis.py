@@ -109,3 +109,21 @@ def test_a_size_in_the_code_is_found_at_every_ratio(ratio):
     keep = netslim.select_channels(model, ratio, x)
     assert list(keep) == ["body.1"]
     assert (keep.prunable, keep.removed, keep.held_back) == (8, int(8 * ratio), {"view": 8})
+
+
+class NormAct(nn.BatchNorm2d):
+    """With its activation as a child, as timm writes it."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+def test_an_example_of_one_pixel_is_enough_for_a_norm_with_children():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), NormAct(8), nn.Conv2d(8, 4, 1)).train()
+    small = netslim.slim(model, {"1": torch.arange(8) < 4}, torch.randn(1, 3, 3, 3))
+    assert small[1].num_features == 4
+    assert small.training

@@ -46,6 +46,15 @@ def attention(m: Any, x: Tensor) -> Tensor:
     return x + (v @ torch.softmax(q.transpose(1, 2) @ k, -1)).view(len(x), -1, *x.shape[2:])
 
 
+def context(m: Any, x: Tensor) -> Tensor:
+    weights = m.k(x).flatten(2).softmax(-1)[..., None]  # (N, 1, HW, 1)
+    return x * torch.sigmoid(m.f((x.flatten(2)[:, None] @ weights)[:, 0, ..., None]))
+
+
+def bilinear(m: Any, x: Tensor) -> Tensor:
+    return m.p(x).softmax(-1) @ m.a(x) + x[:, :1]
+
+
 def selective(m: Any, x: Tensor) -> Tensor:
     u = torch.stack([m.a(x), m.b(x)], 1)
     w = m.f(u.sum(1).mean((2, 3))).view(len(x), 2, -1).softmax(1)
@@ -101,6 +110,14 @@ BLOCKS: dict[str, Callable[[int], Block]] = {
         lambda m, x: scale(x, m.a(x.mean((2, 3))[:, None])[:, 0, :, None, None]), a=nn.Conv1d(1, 1, 3, padding=1)
     ),
     "attention": lambda c: Block(attention, q=conv(c, 4), k=nn.Conv2d(c, 4, 1), v=nn.Conv2d(c, c, 1)),
+    "context": lambda c: Block(
+        context, k=nn.Conv2d(c, 1, 1), f=nn.Sequential(conv(c, 4), nn.Conv2d(4, c, 1))
+    ),
+    "bilinear": lambda c: Block(bilinear, p=nn.Conv2d(c, c, 3, padding=1), a=conv(c, c)),
+    "mixer": lambda c: Block(
+        lambda m, x: m.b(x + m.n(F.gelu(m.a(x)))), a=nn.Conv2d(c, c, 3, padding=1, groups=c), n=nn.BatchNorm2d(c),
+        b=nn.Sequential(nn.Conv2d(c, c, 1), nn.GELU(), nn.BatchNorm2d(c)),
+    ),
     "selective": lambda c: Block(selective, a=conv(c, 8), b=conv(c, 8, 3), f=nn.Linear(8, 16)),
     "res2": lambda c: Block(res2, a=conv(c, 12), b=conv(4, 4, 3), c=conv(4, 4, 3), width=4),
     "csp": lambda c: Block(csp, a=conv(c, 8), b=conv(4, 4, 3)),

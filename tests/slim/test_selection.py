@@ -189,3 +189,46 @@ def test_groups_of_one_channel_leave_whole(oracle, images):
         0.75: [[0, 4], [1, 5]],  # then the fourth: 0.5
         0.88: [[0], [1]],
     }
+
+
+def test_a_branch_that_ends_in_a_norm_of_its_own_stream_leaves_with_the_stream(oracle, images):
+    """As in ConvMixer: x + norm(gelu(depthwise(x))) exists where x does, so the norm need not select from its input."""
+
+    class Mixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(), nn.BatchNorm2d(8))
+            self.branch = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.GELU(), nn.BatchNorm2d(8))
+            self.head = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(x + self.branch(x))
+
+    x = images(8)
+    model = oracle.lively(Mixer(), x)
+    keep = netslim.select_channels(model, 0.5, x, coupling="group")
+    assert (keep.prunable, keep.removed, keep.held_back) == (16, 8, {})
+    small = oracle.prove(model, keep, x)
+    assert small.branch[0].weight.shape == (4, 1, 3, 3)
+
+
+def test_channels_of_a_mean_with_learnt_weights_can_leave(oracle, images):
+    """Global context: softmax over the pixels, then a matrix product of channels × pixels and pixels × 1."""
+
+    class Context(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+            self.weights, self.gate, self.head = nn.Conv2d(8, 1, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            x = self.a(x)
+            mean = x.flatten(2) @ self.weights(x).flatten(2).softmax(-1).transpose(1, 2)
+            return self.head(x * self.gate(mean[..., None]).sigmoid())
+
+    x = images(8)
+    model = oracle.lively(Context(), x)
+    keep = netslim.select_channels(model, 0.5, x)
+    assert (keep.prunable, keep.removed, keep.held_back) == (8, 4, {})
+    assert oracle.prove(model, keep, x).gate.weight.shape == (4, 4, 1, 1)

@@ -7,7 +7,7 @@ import netslim
 timm = pytest.importorskip("timm")
 
 FAMILIES = [
-    "cs3darknet_s", "cspresnet50", "darknet17", "densenet121", "dla34", "dpn68", "ecaresnet26t",
+    "cs3darknet_s", "cspresnet50", "gcresnext26ts", "darknet17", "densenet121", "dla34", "dpn68", "ecaresnet26t",
     "efficientnet_lite0", "efficientvit_b0", "efficientvit_m0", "ese_vovnet19b_dw", "fasternet_t0",
     "fastvit_t8", "fbnetc_100", "gernet_s", "ghostnet_100", "ghostnetv2_100", "hardcorenas_a", "hgnet_tiny",
     "hgnetv2_b0", "hrnet_w18_small", "lcnet_050", "legacy_seresnet18", "levit_128s", "mixnet_s",

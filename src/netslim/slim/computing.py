@@ -93,6 +93,21 @@ def linear(g: Graph, node: Node) -> Syms:
     return [spread(out, out_shape, -1)]
 
 
+def matrix_product(g: Graph, node: Node) -> Syms:
+    """bmm of two activations: row on row (column on column), where one has its channels along the rows (columns), the
+    other none at all, as in a mean over space with learnt weights."""
+    a, b = (g.known(ref.index) for ref in node.args)
+    if a is None or b is None:
+        return barrier(g, node)
+    small = [shrink(a), shrink(b)]
+    target = max(small, key=Tensor.numel)
+    if min(map(Tensor.numel, small)) > 1 or target.size(0) > 1 or small[0].size(2) > 1 or small[1].size(1) > 1:
+        return barrier(g, node)
+    lines = [ids.expand(target.shape).flatten() for ids in small]
+    out = g.each(lines, "any", [ids.numel() == target.numel() for ids in small])
+    return [out.reshape(target.shape).expand(g.tape.shape[node.outs[0]])]
+
+
 def weight_name(g: Graph, ref: Any, transposed: bool = False) -> str:
     """The name of an untouched parameter or buffer, or ""."""
     sym = g.sym.get(ref.index) if isinstance(ref, Ref) else None

@@ -201,7 +201,8 @@ class Graph:
         """BN layers whose input others read too, or that cannot shrink: they get an index selection in front.
 
         A layer that is called twice cannot have two selections, so it never selects; nor does one whose input repeats
-        ids (flattened images), because an id does not say which of its places is meant.
+        ids (flattened images), because an id does not say which of its places is meant; nor one whose input and output
+        exist together anyway (a residual branch that ends in it and is channel by channel).
         """
         classes = self.ids.classes().numpy()
         readers = np.zeros(self.ids.count, dtype=np.int64)
@@ -218,6 +219,7 @@ class Graph:
             for flow in self.flows.values()
             if isinstance(flow, Each) and flow.norm in self.sources and calls[flow.norm] == 1
             and len(self.sources[flow.norm].unique()) == len(self.sources[flow.norm])
+            and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
             and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or self.sources[flow.norm] is not flow.ins[0])
         }  # fmt: skip
 

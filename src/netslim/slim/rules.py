@@ -26,6 +26,7 @@ from netslim.slim.computing import (
     filled,
     follows_first,
     linear,
+    matrix_product,
     new_tensor,
     pointwise,
     untouched,
@@ -40,6 +41,7 @@ RULES: dict[str, Rule] = {
     "convolution": convolution,
     **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), batch_norm),
     **dict.fromkeys(("addmm", "mm", "linear"), linear),
+    "bmm": matrix_product,
     "t": transpose,
     "transpose": transpose,
     **dict.fromkeys((

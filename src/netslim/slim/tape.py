@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -202,11 +203,13 @@ def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
 def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
     """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
 
-    Auxiliary heads (GoogLeNet) only run where the containers train.
+    Auxiliary heads (GoogLeNet) only run where the containers train. A BN layer is none, even with an activation as
+    its child (timm): in training mode it would refuse a batch of one pixel.
     """
     before = {m: m.training for m in model.modules()}
     for module in before:
-        module.__dict__["training"] = training and any(child is not None for child in module._modules.values())
+        container = any(child is not None for child in module._modules.values()) and not isinstance(module, _BatchNorm)
+        module.__dict__["training"] = training and container
     try:
         yield
     finally:
