@@ -56,6 +56,15 @@ def test_inception_with_its_auxiliary_head(oracle, images):
     assert (aux - expected_aux).abs().max() < 1e-9 * expected_aux.std()
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", pytest.param("shufflenet_v2_x0_5", marks=pytest.mark.slow)])
+def test_quantizable_networks_that_are_not_quantised_yet(name, oracle, images):
+    """They add and concatenate through modules of torch.ao that only observe."""
+    x = images(64)
+    model = oracle.lively(getattr(torchvision.models.quantization, name)(num_classes=10), x)
+    keep = netslim.select_channels(model, 0.5, x)
+    oracle.prove(model, keep, x)
+
+
 @pytest.mark.slow
 def test_segmentation(oracle, images):
     x = images(64)

@@ -47,7 +47,8 @@ def _check_class(where: str, kind: type[nn.Module]) -> None:
         raise ValueError(f"{where} is compiled: slim the original (its ._orig_mod), then compile again")
     if issubclass(kind, torch.jit.ScriptModule):
         raise ValueError(f"{where} is a TorchScript module: slim the Python module it was made from")
-    if kind.__module__.startswith("torch.") and {"quantized", "qat"} & set(kind.__module__.split(".")):
+    floating = "FloatFunctional" in kind.__name__  # what a network that may be quantised one day adds and joins with
+    if kind.__module__.startswith("torch.") and {"quantized", "qat"} & set(kind.__module__.split(".")) and not floating:
         raise ValueError(f"{where} is quantised ({kind.__module__}): slim before quantising")
 
 
