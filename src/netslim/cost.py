@@ -14,50 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from netslim.slim.computing import convolution, linear
+from netslim.slim.computing import convolution, linear, matrix_product
 from netslim.slim.macs import node_macs
 from netslim.slim.rules import RULES
 from netslim.slim.tape import record
 
-FREE = {
-    *(name for name, rule in RULES.items() if rule not in (convolution, linear)),
-    *(
-        [
-            "native_layer_norm",
-            "native_group_norm",
-            "max_pool1d",
-            "max",
-            "min",
-            "argmax",
-            "topk",
-            "sort",
-            "copy",
-            "gather",
-            "scatter",
-            "index",
-            "arange",
-        ]
-    ),
-    *(
-        [
-            "_adaptive_avg_pool1d",
-            "where",
-            "var",
-            "var_mean",
-            "std",
-            "cumsum",
-            "embedding",
-            "any",
-            "all",
-            "unfold",
-            "im2col",
-            "col2im",
-            "view_as_real",
-            "as_strided",
-            "view_as_complex",
-        ]
-    ),
+# fmt: off
+FREE = {name for name, rule in RULES.items() if rule not in (convolution, linear, matrix_product)} | {
+    "native_layer_norm", "native_group_norm", "max_pool1d", "_adaptive_avg_pool1d", "max", "min", "argmax", "topk",
+    "sort", "copy", "gather", "scatter", "index", "arange", "where", "var", "var_mean", "std", "cumsum", "embedding",
+    "any", "all", "unfold", "im2col", "col2im", "view_as_real", "view_as_complex", "as_strided",
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
