@@ -22,6 +22,7 @@ from netslim import sparsity
 from netslim.cost import count
 from netslim.recalibration import reestimated_statistics
 from netslim.slim import select_channels, slim
+from netslim.slim.checks import check_coupling
 from netslim.task import penalty_weight
 
 
@@ -116,15 +117,14 @@ class Slimming(Callback):
         example_input: Tensor | None = None,
         recalibration_batches: int = 100,
         floor: int = 1,
-        coupling: Literal["keep", "group"] = "keep",
+        coupling: Literal["keep", "group", "scatter"] = "keep",
         round_to: int = 1,
     ) -> None:
         if not 0 <= ratio < 1:
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if recalibration_batches < 1:
             raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1")
-        if coupling not in ("keep", "group"):
-            raise ValueError(f"coupling is {coupling!r}; choose 'keep' or 'group'")
+        check_coupling(coupling)
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
         self.floor, self.coupling, self.round_to = floor, coupling, round_to

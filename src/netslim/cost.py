@@ -23,7 +23,7 @@ from netslim.slim.tape import record
 FREE = {name for name, rule in RULES.items() if rule not in (convolution, linear, matrix_product)} | {
     "native_layer_norm", "native_group_norm", "max_pool1d", "_adaptive_avg_pool1d", "max", "min", "argmax", "topk",
     "sort", "copy", "gather", "scatter", "index", "arange", "where", "var", "var_mean", "std", "cumsum", "embedding",
-    "any", "all", "unfold", "im2col", "col2im", "view_as_real", "view_as_complex", "as_strided",
+    "any", "all", "index_copy", "unfold", "im2col", "col2im", "view_as_real", "view_as_complex", "as_strided",
 }
 # fmt: on
 

@@ -142,6 +142,7 @@ NETWORKS = {
     "plain": (lambda: VGG([8, "M", 16, 16]), "keep"),
     "coupled": (Residual, "group"),
     "selected": (lambda: PreResNet(11), "keep"),
+    "scattered": (Residual, "scatter"),
 }
 
 

@@ -81,7 +81,7 @@ NUMBERS = [
     ({"ratio": 0.9, "floor": 2}, r"highest reachable ratio is 0\.75"),
     ({"ratio": 0.5, "target_macs": 0.5}, "give either ratio or target_macs"),
     ({}, "give either ratio or target_macs"),
-    ({"ratio": 0.5, "coupling": "all"}, "coupling must be 'keep' or 'group', got 'all'"),
+    ({"ratio": 0.5, "coupling": "all"}, "coupling must be one of keep, group, scatter, got 'all'"),
 ]
 
 

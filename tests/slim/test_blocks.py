@@ -235,7 +235,7 @@ def check(steps: list[tuple[str, int]], seed: int, share: float, how: str) -> No
     st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 3)), min_size=1, max_size=6),
     st.integers(0, 9999),
     st.sampled_from([0.2, 0.5, 0.8]),
-    st.sampled_from(["any", "keep", "group"]),
+    st.sampled_from(["any", "keep", "group", "scatter"]),
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_chains_of_blocks(steps, seed, share, how):
@@ -244,7 +244,7 @@ def test_chains_of_blocks(steps, seed, share, how):
 
 @pytest.mark.parametrize("name", sorted({*BLOCKS, *EVEN, *FUNCTIONS}))
 def test_each_block(name):
-    for how in ("any", "keep", "group"):
+    for how in ("any", "keep", "group", "scatter"):
         check([("convolution", 0), (name, 0), ("convolution", 0)], 0, 0.5, how)
 
 
@@ -260,5 +260,5 @@ def test_each_block(name):
 )
 def test_once_wrong_or_refused(steps):
     for seed in range(4):
-        for how in ("any", "keep", "group"):
+        for how in ("any", "keep", "group", "scatter"):
             check(steps, seed, 0.5, how)

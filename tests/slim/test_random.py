@@ -132,17 +132,21 @@ steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 11)), min_size
 
 
 @given(
-    steps, st.sampled_from(["flatten", "mean"]), st.integers(0, 9999), st.sampled_from([0.2, 0.5, 0.8]), st.booleans()
+    steps,
+    st.sampled_from(["flatten", "mean"]),
+    st.integers(0, 9999),
+    st.sampled_from([0.2, 0.5, 0.8]),
+    st.sampled_from(["any", "group", "scatter"]),
 )
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
-def test_slim_equals_masked(oracle, steps, head, seed, share, chosen):
+def test_slim_equals_masked(oracle, steps, head, seed, share, how):
     torch.manual_seed(seed)
     x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
     model = oracle.lively(Network(steps, head), x)
     keep = {name: torch.rand(len(bn.weight)) >= share for name, bn in netslim.bn_layers(model).items()}
-    if chosen:
+    if how != "any":
         try:
-            keep = netslim.select_channels(model, share / 2, x, coupling="group")
+            keep = netslim.select_channels(model, share / 2, x, coupling=how)
         except ValueError:
             return
     small, masked = netslim.slim(model, keep, x), netslim.mask(model, keep)
@@ -157,7 +161,7 @@ def test_slim_equals_masked(oracle, steps, head, seed, share, chosen):
         torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-7, atol=1e-7 * float(gradients[0].abs().max()))
 
 
-@given(steps, st.integers(0, 9999), st.sampled_from(["keep", "group"]))
+@given(steps, st.integers(0, 9999), st.sampled_from(["keep", "group", "scatter"]))
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_delivered_rises_with_the_ratio(steps, seed, coupling):
     torch.manual_seed(seed)

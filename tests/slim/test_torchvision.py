@@ -35,12 +35,14 @@ def test_classification(name, oracle, images):
     model = oracle.lively(build(name), x)
     before = sum(p.numel() for p in model.parameters())
     left = {}
-    for coupling in ("keep", "group"):
+    for coupling in ("keep", "group", "scatter"):
         keep = netslim.select_channels(model, 0.5, x, coupling=coupling)
-        small = oracle.prove(model, keep, x, train=coupling == "keep")
+        small = oracle.prove(model, keep, x, train=coupling != "group")
         left[coupling] = sum(p.numel() for p in small.parameters()) / before
         assert keep.removed <= keep.prunable / 2
     assert left["group"] <= left["keep"] < 0.75
+    assert left["scatter"] <= left["keep"]
+    assert keep.prunable == sum(len(bn.weight) for bn in netslim.bn_layers(model).values())
 
 
 @pytest.mark.slow

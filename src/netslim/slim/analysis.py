@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from netslim.slim import emit, graph, shapes, sizes, tape
 from netslim.slim.prove import Proved
 
 
-def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
+def analyse(model: nn.Module, example_input: Any, scattering: Collection[str] = ()) -> graph.Graph:
     """Run the model once and build its graph. It is a copy that runs, so the model is left as it was.
+
+    scattering: BN layers whose channels need not be those of the streams that they write.
 
     Without numbers (shapes.py) where that is enough; if such a run fails, with numbers, for the true reason.
 
@@ -26,16 +28,20 @@ def analyse(model: nn.Module, example_input: Any) -> graph.Graph:
     inputs = tape.tensors_in(example_input)
     error = ""
     for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
-        recorded, error = tape.record(emit.outline(model, {}, {}, {}, {}, on_meta), example_input, on_meta=on_meta)
+        recorded, error = tape.record(emit.outline(model, emit.Changes(), on_meta), example_input, on_meta=on_meta)
         if not error:
-            built = graph.build(model, recorded)
-            sizes.release_lists(model, built)
-            return built
+            return build(model, recorded, scattering)
     given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in inputs)
     raise ValueError(
         f"{type(model).__name__} does not run on the example input [{given}] (a tuple gives positional, a dict keyword "
         f"arguments): {error.partition(chr(10))[0]}"
     )
+
+
+def build(model: nn.Module, recorded: tape.Tape, scattering: Collection[str]) -> graph.Graph:
+    built = graph.build(model, recorded, scattering)
+    sizes.release_lists(model, built)
+    return built
 
 
 class Proof:

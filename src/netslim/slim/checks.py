@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from netslim.sparsity import bn_layers
 from netslim.threshold import check_scales
 
+COUPLINGS = ("keep", "group", "scatter")
+
 
 def check_model(model: nn.Module) -> None:
     """Raise where a model cannot be slimmed as it is.
@@ -78,6 +80,12 @@ def _check_norms(layers: Mapping[str, _BatchNorm]) -> None:
                 raise ValueError(
                     f"{letter} of {name!r} is also that of {other!r}: give each layer its own, or call one layer twice"
                 )
+
+
+def check_coupling(coupling: str) -> None:
+    """Raise where it is none of the ways to treat channels that several BN layers write."""
+    if coupling not in COUPLINGS:
+        raise ValueError(f"coupling must be one of {', '.join(COUPLINGS)}, got {coupling!r}")
 
 
 def check_keep(model: nn.Module, keep: Mapping[str, Tensor]) -> None:

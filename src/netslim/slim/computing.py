@@ -71,7 +71,10 @@ def batch_norm(g: Graph, node: Node) -> Syms:
         out = g.each([line], "never")
     for name in names:
         g.axis(name, 0, out)
-    return [spread(out, g.tape.shape[node.outs[0]], 1)]
+    shape = g.tape.shape[node.outs[0]]
+    if norm and (norm in g.scattering or node.places is not None):
+        out = g.scatter(out, norm, node.places, shape[1])
+    return [spread(out, shape, 1)]
 
 
 def linear(g: Graph, node: Node) -> Syms:

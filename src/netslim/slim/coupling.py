@@ -9,7 +9,8 @@ when it is removed or its input is zero (a normalised constant says nothing, so 
              a sum, min over the factors of a product. It ranks the units.
     killers  the BN layers that can make the value zero alone.
 
-coupling="keep" takes the units that one BN kills alone (never a residual stream written by several); "group" takes all.
+coupling="keep" takes the units that one BN kills alone (never a residual stream written by several), "scatter" too, but
+in a graph where every BN layer has channels of its own; "group" takes all.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def units(
     for reason, line in [*graph.pins, *graph.demands, *frozen]:
         worst[classes[line]] = torch.inf
         why[classes[line].numpy()] = reason
-    if coupling == "keep":
+    if coupling != "group":
         worst[~_killed_alone(graph, scales)] = torch.inf
     unit, worst = _balanced(graph, worst)
     for out in _norm_outputs(graph).values():  # what would empty a layer stays

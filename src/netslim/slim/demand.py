@@ -93,12 +93,15 @@ def existing(graph: Graph, need: Bools, frozen: Tensor | None) -> Bools:
     if frozen is not None:
         exist[classes[frozen.numpy()]] = True
     lines = [classes[m.numpy().ravel()] for flow in graph.flows.values() for m in _executed(flow)]
+    scattered = [(classes[s.own.numpy()], classes[s.places.numpy()]) for s in graph.scattered.values()]
     balances = [(b, [torch.from_numpy(classes[side.numpy()]) for side in b.sides]) for b in graph.balances.values()]
     while True:
         before = int(exist.sum())
         for line in lines:
             if not exist[line].any():
                 exist[line[0]] = True
+        for own, places in scattered:  # each has a place
+            exist[places] |= exist[own]
         for balance, sides in balances:
             level(balance, sides, torch.from_numpy(exist))
         if int(exist.sum()) == before:

@@ -1,29 +1,44 @@
 """Emission: cut a network down to the channels that exist.
 
 What to cut is already known per parameter and dimension, so there is one generic loop: index_select along every axis,
-then correct the sizes that modules remember (in_channels, num_features...). A BN layer that reads a stream others also
-read gets a selection in front: the indices are a registered buffer, applied by a forward pre-hook with index_select
-(the role of `channel_selection` in the authors' code, without its copy to the host and its numpy in every forward
-pass). Classes and forward code stay what they were.
+then correct the sizes that modules remember (in_channels, num_features...). A BN layer that reads, or writes, only a
+part of a stream gets a hook (hooks.py). Classes and forward code stay what they were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from netslim.slim import hooks
 from netslim.slim.clone import clone
 from netslim.slim.graph import Graph
-from netslim.slim.shapes import META, in_channels_last
+from netslim.slim.shapes import META
 from netslim.slim.sizes import Sizes
-from netslim.slim.tape import SELECT, state
+from netslim.slim.tape import state
 
 Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
+
+
+@dataclass
+class Changes:
+    """All that makes a slim network out of a dense one.
+
+    select: BN name -> positions (k,) in its input. scatter: BN name -> places (k,) in its output, and its width.
+    groups: weight name -> groups of its convolution. sizes: attributes to set (sizes.py).
+    """
+
+    cut: Cut = field(default_factory=dict)
+    select: dict[str, Tensor] = field(default_factory=dict)
+    scatter: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=dict)
 
 
 def cuts(graph: Graph, exist: Tensor, order: Cut | None = None) -> Cut:
@@ -65,56 +80,36 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
     return result
 
 
-def select_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Forward pre-hook: the layer reads only some channels of its input x, of shape (N, C, ...)."""
-    x, positions = args[0], module.get_buffer(SELECT)
-    if not in_channels_last(x):
-        return (x.index_select(1, positions), *args[1:])
-    # index_select would return channels-first memory, slowly, and make all that follows slow: select columns of pixels.
-    pixels = x.permute(0, 2, 3, 1)  # (N, H, W, C)
-    selected = pixels.flatten(0, 2).index_select(1, positions)
-    return (selected.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2), *args[1:])
-
-
-def select_plainly(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """``select_input`` as one operation, for the tape."""
-    return (args[0].index_select(1, module.get_buffer(SELECT)), *args[1:])
+def scatters(graph: Graph, exist: Tensor, cut: Cut) -> dict[str, tuple[Tensor, int]]:
+    """BN name -> places of its remaining channels in its stream, and the width of that; only where some are 0."""
+    result, gammas = {}, {norm: gamma for gamma, norm in graph.norms.items()}
+    for norm, scattered in graph.scattered.items():
+        kept = cut.get((gammas[norm], 0), torch.arange(len(scattered.own)))
+        stream = scattered.stream[exist[scattered.stream]]
+        places = torch.searchsorted(stream, scattered.places[kept])
+        if scattered.before or len(places) != len(stream) or not torch.equal(places, torch.arange(len(stream))):
+            result[norm] = places, len(stream)
+    return result
 
 
 @torch.no_grad()
-def emit(
-    model: Model,
-    cut: Cut,
-    select: Mapping[str, Tensor],
-    groups: Mapping[str, int],
-    sizes: Sizes,
-    keep: Mapping[str, Tensor] | None = None,
-) -> Model:
-    """A copy of the model, cut.
-
-    groups: weight name -> groups of its convolution. sizes: attributes to set (sizes.py). keep: BN name -> the channels
-    whose γ and β are not set to 0.
-    """
-    small = clone(model, _cut(model, cut, keep or {}))
-    _correct(small, cut, select, groups, sizes)
+def emit(model: Model, changes: Changes, keep: Mapping[str, Tensor] | None = None) -> Model:
+    """A copy of the model, changed. keep: BN name -> the channels whose γ and β are not set to 0."""
+    small = clone(model, _cut(model, changes.cut, keep or {}))
+    _correct(small, changes)
     return small
 
 
 @torch.no_grad()
-def outline(
-    model: Model, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], sizes: Sizes, on_meta: bool
-) -> Model:
+def outline(model: Model, changes: Changes, on_meta: bool) -> Model:
     """What ``emit`` makes, to be looked at while it runs: without numbers, or with parameters that it shares."""
     if on_meta:
-        look = clone(model, _hollow(model, cut))
+        look = clone(model, _hollow(model, changes.cut))
     else:
         parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
-        look = clone(model, {**parameters, **_cut(model, cut, {})})
-    _correct(look, cut, select, groups, sizes)
-    for module in look.modules():
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if hook is select_input:
-                module._forward_pre_hooks[key] = select_plainly
+        look = clone(model, {**parameters, **_cut(model, changes.cut, {})})
+    _correct(look, changes)
+    hooks.make_plain(look)
     return look
 
 
@@ -146,16 +141,20 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
-def _correct(model: nn.Module, cut: Cut, select: Mapping[str, Tensor], groups: Mapping[str, int], sizes: Sizes) -> None:
-    modules = dict(model.named_modules()) if cut or groups or select else {}
+def _correct(model: nn.Module, changes: Changes) -> None:
+    """Sizes and hooks of the modules whose tensors were cut."""
+    cut, groups = changes.cut, changes.groups
+    modules = dict(model.named_modules())
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
         prefix = f"{owner}." if owner else ""
         _correct_sizes(modules[owner], groups.get(f"{prefix}weight"))
-    for (owner, attribute), size in sizes.items():
+    for (owner, attribute), size in changes.sizes.items():
         old = getattr(modules[owner], attribute)
         setattr(modules[owner], attribute, size if isinstance(old, int) else type(old)(size))
-    for name, positions in select.items():
-        _select(modules[name], positions)
+    for name, positions in changes.select.items():
+        hooks.select(modules[name], positions)
+    for name, (places, width) in changes.scatter.items():
+        hooks.scatter(modules[name], places, width)
 
 
 def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
@@ -166,14 +165,6 @@ def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str,
             tensor = getattr(layer, kind)
             if tensor is not None and not stays.all():
                 yield f"{name}.{kind}" if name else kind, tensor.detach() * stays.to(tensor.device)
-
-
-def _select(layer: nn.Module, positions: Tensor) -> None:
-    if not hasattr(layer, SELECT):
-        layer.register_forward_pre_hook(select_input)
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    layer.register_buffer(SELECT, positions if weight.device == META else positions.to(weight.device))
 
 
 def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:

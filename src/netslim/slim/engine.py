@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from netslim.slim import emit
-from netslim.slim.analysis import Proof, analyse
-from netslim.slim.checks import check_keep, check_model
+from netslim.slim.analysis import Proof, analyse, build
+from netslim.slim.checks import check_coupling, check_keep, check_model
 from netslim.slim.coupling import Units, sample, units
 from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
 from netslim.slim.macs import gone, predicted
 from netslim.slim.prove import Frozen, prove, untested, write
+from netslim.slim.streams import can_scatter
 from netslim.sparsity import bn_layers
 from netslim.threshold import threshold
 
@@ -37,8 +38,10 @@ class Selection(dict[str, Tensor]):
     must stay equally wide: what holds them at one ratio need not at another.
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; or an operation).
+    scattering: BN layers that may write only some channels of their streams.
     """
 
+    scattering: frozenset[str] = frozenset()
     asked: float
     prunable: int
     removed: int
@@ -73,7 +76,9 @@ def select_channels(
         floor: channels that every layer keeps at least.
         coupling: "keep" prunes BN layers that write their channels alone, and leaves residual streams whole; exactly
             floor(ratio·N) channels go where each is a layer's own. "group" also prunes streams that several BN layers
-            write: they lose a channel together, ranked by the largest |γ| in it.
+            write: they lose a channel together, ranked by the largest |γ| in it. "scatter" prunes every BN layer for
+            itself, in streams too, which stay as wide as all their writers need: a layer that lost channels is
+            followed by a scatter into zeros (a buffer ``channel_place`` and a forward hook).
         round_to: round the kept count of every layer up to a multiple, e.g. 8.
 
     Returns:
@@ -90,13 +95,14 @@ def select_channels(
     >>> select_channels(model, ratio=0.5, example_input=torch.randn(1, 3, 8, 8))
     {'1': tensor([ True, False, False,  True])}
     """
-    if coupling not in ("keep", "group"):
-        raise ValueError(f"coupling must be 'keep' or 'group', got {coupling!r}")
+    check_coupling(coupling)
     if (ratio is None) == (target_macs is None):
         raise ValueError("give either ratio or target_macs")
     check_model(model)
     scales = {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
     dependencies = analyse(model, example_input)
+    if coupling == "scatter":
+        dependencies = _scattering(model, dependencies, scales, example_input)
 
     def choose(found: Units) -> Selection:
         def at(share: float) -> dict[str, Tensor]:
@@ -106,17 +112,18 @@ def select_channels(
         asked = ratio if target_macs is None else _ratio_for(target_macs, dependencies, prunable, at)
         assert asked is not None
         selection = Selection(at(asked))
+        selection.scattering = frozenset(dependencies.scattered)
         selection.asked, selection.prunable, selection.held_back = asked, prunable, found.held_back
         selection.removed = sum(int((~stays).sum()) for stays in selection.values())
         return selection
 
-    found = _removable(model, dependencies, scales, coupling, [])
-    selection = choose(found)
+    found = units(dependencies, scales, coupling)
+    selection = choose(_removable(model, found, coupling))
     proved = prove(model, dependencies, selection, example_input)
     if proved.frozen or untested(dependencies, proved.exist, found.number):
         found, frozen = _effective_units(model, dependencies, scales, coupling, example_input)
         if frozen:
-            selection = choose(found)
+            selection = choose(_removable(model, found, coupling))
             proved = prove(model, dependencies, selection, example_input)
     selection.carried = sum(
         int((proved.exist[flow.out] & ~selection[flow.norm]).sum())
@@ -124,7 +131,7 @@ def select_channels(
         if isinstance(flow, Each) and flow.norm in selection
     )
     channels = (selection.removed - selection.carried) / selection.prunable
-    cut = proved.changes[0]
+    cut = proved.changes.cut
     selection.delivered = {"channels": channels, **gone(model, dependencies, proved.exist, cut)}
     selection.proof = Proof(model, selection, example_input, dependencies, proved)
     return selection
@@ -139,17 +146,25 @@ def _effective_units(
     """
     frozen: Frozen = []
     while True:
-        found = _removable(model, dependencies, scales, coupling, frozen)
+        found = units(dependencies, scales, coupling, frozen)
         tried = prove(model, dependencies, sample(found), example_input, frozen)
         if len(tried.frozen) == len(frozen):
             return found, frozen
         frozen = tried.frozen
 
 
-def _removable(
-    model: nn.Module, dependencies: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Frozen
-) -> Units:
-    found = units(dependencies, scales, coupling, frozen)
+def _scattering(model: nn.Module, dependencies: Graph, scales: Mapping[str, Tensor], example_input: Any) -> Graph:
+    """The graph in which the BN layers that could not lose all their channels otherwise scatter, where that saves more
+    than their own γ and β: their input must be theirs alone."""
+    free = _effective_units(model, dependencies, scales, "keep", example_input)[0].number
+    held = {name for name in scales if name not in free or bool((free[name] < 0).any())} & can_scatter(dependencies)
+    tape = dependencies.tape
+    scattered = build(model, tape, held)
+    both = held & scattered.sources.keys()
+    return build(model, tape, held - both) if both else scattered
+
+
+def _removable(model: nn.Module, found: Units, coupling: str) -> Units:
     if not found.score:
         held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
         raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})")
@@ -197,7 +212,7 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
     """
     check_model(model)
     check_keep(model, keep)
-    return emit.emit(model, {}, {}, {}, {}, keep)
+    return emit.emit(model, emit.Changes(), keep)
 
 
 def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
@@ -205,7 +220,8 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
 
     Same classes and forward code, a plain nn.Module in the same mode, dtype and device. Equal to the masked network in
     eval mode, and in training as long as the masked network's removed γ, β are held at 0. A BN layer that reads a
-    stream that others read too gets an index selection in front (a buffer ``channel_index`` and a forward pre-hook).
+    stream that others read too gets an index selection in front (a buffer ``channel_index`` and a forward pre-hook);
+    one that writes less than its stream is followed by a scatter, where ``select_channels`` was asked for that.
 
     Args:
         keep: BN name -> bool tensor (C,), as from ``select_channels``, or one's own; layers not named stay whole.
@@ -220,4 +236,5 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     proof = keep.proof if isinstance(keep, Selection) else None
     if proof is not None and proof.holds(model, keep, example_input):
         return write(model, proof.proved, keep)
-    return write(model, prove(model, analyse(model, example_input), keep, example_input), keep)
+    scattering = keep.scattering if isinstance(keep, Selection) else ()
+    return write(model, prove(model, analyse(model, example_input, scattering), keep, example_input), keep)

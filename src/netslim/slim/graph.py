@@ -13,14 +13,13 @@ None of it depends on the channels to keep, so one graph serves any number of se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netslim.slim import rules
+from netslim.slim import rules, streams
 from netslim.slim.ids import Ids, Weight, along, shrink, spread
 from netslim.slim.tape import Node, Tape, unread_aliases
 from netslim.sparsity import bn_layers
@@ -41,6 +40,11 @@ class Each:
     tied: list[bool]
     norm: str = ""
 
+    @property
+    def reads(self) -> list[Tensor]:
+        """The lines that are read without being tied, by a BN layer in any case."""
+        return [line for line, tied in zip(self.ins, self.tied, strict=True) if not tied or self.norm]
+
 
 @dataclass(eq=False)
 class Mix:
@@ -49,6 +53,11 @@ class Mix:
     out: Tensor
     ins: Tensor
     bias: bool
+    norm = ""  # of no BN layer
+
+    @property
+    def reads(self) -> list[Tensor]:
+        return [self.ins]
 
 
 @dataclass(eq=False)
@@ -60,10 +69,24 @@ class Balance:
     droppable: bool
 
 
+@dataclass(eq=False)
+class Scattered:
+    """The output of a BN layer that writes only some channels of a stream: its own go to `places`, the others are 0.
+
+    own, places: shape (k,); stream: all of it, (n,). before: the dense network scatters already.
+    """
+
+    own: Tensor
+    places: Tensor
+    stream: Tensor
+    before: bool
+
+
 @dataclass
 class Graph:
     tape: Tape
     norms: dict[str, str]  # name of the γ -> name of the BN layer
+    scattering: Collection[str] = ()  # the BN layers that may scatter
     ids: Ids = field(default_factory=Ids)
     sym: dict[int, Tensor | Weight | None] = field(default_factory=dict)
     flows: dict[int, Each | Mix] = field(default_factory=dict)  # position on the tape -> flow
@@ -75,6 +98,7 @@ class Graph:
     groups: dict[str, Tensor] = field(default_factory=dict)  # weight of a grouped convolution -> ids (groups, columns)
     selected: dict[int, int] = field(default_factory=dict)  # output of a BN's own selection -> its input
     sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
+    scattered: dict[str, Scattered] = field(default_factory=dict)  # BN that scatters -> where to
     whole: set[str] = field(default_factory=set)  # parameters used in a way no rule describes
     made: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # (tensor, dimension) -> ids where it has none
     remembering: set[type] = field(default_factory=set)  # classes of modules with sizes as attributes (sizes.py)
@@ -143,6 +167,19 @@ class Graph:
         self.flows[self.position] = Each(out, ins, zero, tied, norm)
         return out
 
+    def scatter(self, own: Tensor, norm: str, places: Tensor | None, width: int) -> Tensor:
+        """New ids (width,) of the stream that a BN layer writes its own channels to: equal there, and 0 elsewhere."""
+        line = own
+        if places is not None:
+            line = self.ids.fresh(width)
+            self.zeros.append(line.clone())
+            line[places] = own
+        stream = self.ids.fresh(width)
+        at = stream if places is None else stream[places]
+        self.scattered[norm] = Scattered(own, at, stream, places is not None)
+        self.flows[~self.position] = Each(stream, [line], "all", [False])  # the second flow at this position
+        return stream
+
     def mix(self, ins: Tensor, rows: int, bias: bool) -> Tensor:
         """New ids (groups · rows,) computed from ins (groups, columns)."""
         out = self.ids.fresh(len(ins) * rows).reshape(len(ins), rows)
@@ -187,7 +224,7 @@ class Graph:
         for (name, _), ids in self.axes.items():
             if name in self.whole:
                 self.pins.append(("parameter", ids.flatten()))
-        selecting = self._selecting()
+        selecting = streams.selecting(self)
         for flow in self.flows.values():
             if isinstance(flow, Each) and flow.norm:
                 if flow.norm in selecting:
@@ -197,43 +234,11 @@ class Graph:
                     self.sources.pop(flow.norm, None)
         self.classes = self.ids.classes()
 
-    def _selecting(self) -> set[str]:
-        """BN layers whose input others read too, or that cannot shrink: they get an index selection in front.
 
-        A layer that is called twice cannot have two selections, so it never selects; nor does one whose input repeats
-        ids (flattened images), because an id does not say which of its places is meant; nor one whose input and output
-        exist together anyway (a residual branch that ends in it and is channel by channel).
-        """
-        classes = self.ids.classes().numpy()
-        readers = np.zeros(self.ids.count, dtype=np.int64)
-        calls: dict[str, int] = {}
-        for flow in self.flows.values():
-            for line in _read_by(flow):
-                readers[classes[line.numpy()]] += 1  # once per line, however often a class is in it
-            if isinstance(flow, Each) and flow.norm:
-                calls[flow.norm] = calls.get(flow.norm, 0) + 1
-        for _, line in [*self.demands, *self.pins]:
-            readers[classes[line.numpy()]] += 1
-        return {
-            flow.norm
-            for flow in self.flows.values()
-            if isinstance(flow, Each) and flow.norm in self.sources and calls[flow.norm] == 1
-            and len(self.sources[flow.norm].unique()) == len(self.sources[flow.norm])
-            and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
-            and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or self.sources[flow.norm] is not flow.ins[0])
-        }  # fmt: skip
-
-
-def _read_by(flow: Each | Mix) -> Iterable[Tensor]:
-    """The lines that a flow reads without being tied to them."""
-    if isinstance(flow, Mix):
-        return [flow.ins]
-    return [line for line, tied in zip(flow.ins, flow.tied, strict=True) if not tied or flow.norm]
-
-
-def build(model: nn.Module, tape: Tape) -> Graph:
-    """Run the rules over the whole tape."""
-    graph = Graph(tape, {f"{name}.weight" if name else "weight": name for name in bn_layers(model)})
+def build(model: nn.Module, tape: Tape, scattering: Collection[str] = ()) -> Graph:
+    """Run the rules over the whole tape. scattering: names of BN layers whose channels need not be those of their
+    streams."""
+    graph = Graph(tape, {f"{name}.weight" if name else "weight": name for name in bn_layers(model)}, scattering)
     run(graph)
     graph.finish()
     return graph

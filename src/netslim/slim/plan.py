@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from netslim import files
 from netslim.slim.clone import clone
-from netslim.slim.emit import Cut, emit
-from netslim.slim.sizes import Sizes
+from netslim.slim.emit import Changes, emit
 
 Model = TypeVar("Model", bound=nn.Module)
 ATTRIBUTE = "netslim_plan"
@@ -31,12 +30,14 @@ class Pass(TypedDict):
 
     keep: [tensor name, dimension, indices]; for grouped convolutions one list of indices per group.
     select: BN name -> indices into its input.
+    scatter: BN name -> indices into its output, and the width of that; missing in old files.
     groups: weight name -> groups of its convolution.
     sizes: [module name, attribute, value].
     """
 
     keep: list[tuple[str, int, Any]]
     select: dict[str, list[int]]
+    scatter: dict[str, tuple[list[int], int]]
     groups: dict[str, int]
     sizes: list[tuple[str, str, Any]]
 
@@ -63,14 +64,15 @@ def _module_line(module: nn.Module) -> str:
     return line
 
 
-def make(model: nn.Module, cut: Cut, select: dict[str, Tensor], groups: dict[str, int], sizes: Sizes) -> Plan:
+def make(model: nn.Module, changes: Changes) -> Plan:
     """The plan of a network that is about to be cut: one more pass where it is slim already."""
-    keep = [(name, dim, positions.tolist()) for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0])]
+    cut = sorted(changes.cut.items(), key=lambda item: item[0])
     now = Pass(
-        keep=keep,
-        select={name: positions.tolist() for name, positions in select.items()},
-        groups=groups,
-        sizes=[(module, attribute, size) for (module, attribute), size in sizes.items()],
+        keep=[(name, dim, positions.tolist()) for (name, dim), positions in cut],
+        select={name: positions.tolist() for name, positions in changes.select.items()},
+        scatter={name: (places.tolist(), width) for name, (places, width) in changes.scatter.items()},
+        groups=changes.groups,
+        sizes=[(module, attribute, size) for (module, attribute), size in changes.sizes.items()],
     )
     previous: Plan | None = getattr(model, ATTRIBUTE, None)
     if previous is None:
@@ -82,12 +84,20 @@ def follow(dense: Model, plan: Plan) -> Model:
     """A copy of the dense network, cut by the plan."""
     small = clone(dense, {})
     for step in plan["passes"]:
-        cut = {(name, dim): torch.tensor(indices, dtype=torch.long) for name, dim, indices in step["keep"]}
-        select = {name: torch.tensor(indices, dtype=torch.long) for name, indices in step["select"].items()}
-        sizes = {(module, attribute): size for module, attribute, size in step["sizes"]}
-        small = emit(small, cut, select, step["groups"], sizes)
+        changes = Changes(
+            cut={(name, dim): _indices(kept) for name, dim, kept in step["keep"]},
+            select={name: _indices(positions) for name, positions in step["select"].items()},
+            scatter={name: (_indices(places), width) for name, (places, width) in step.get("scatter", {}).items()},
+            groups=step["groups"],
+            sizes={(module, attribute): size for module, attribute, size in step["sizes"]},
+        )
+        small = emit(small, changes)
     setattr(small, ATTRIBUTE, plan)
     return small
+
+
+def _indices(numbers: Any) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.long)
 
 
 def save(small: nn.Module, path: str | os.PathLike[str]) -> None:

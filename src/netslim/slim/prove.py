@@ -8,7 +8,7 @@ cut, so the rounds come to an end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +25,6 @@ from netslim.slim.replay import Deviation, Finding, Replay
 from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 
 Model = TypeVar("Model", bound=nn.Module)
-Changes = tuple[emit.Cut, dict[str, Tensor], dict[str, int], sizes.Sizes]
 Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
 
 
@@ -36,7 +35,7 @@ class Proved:
     exist: Tensor
     orders: Finding
     frozen: Frozen
-    changes: Changes = ({}, {}, {}, {})
+    changes: emit.Changes = field(default_factory=emit.Changes)
 
 
 def prove(
@@ -58,9 +57,9 @@ def prove(
         state.exist = solve(graph, keep, held).exist
         state.changes = _changes(model, graph, state)
         on_meta = graph.tape.on_meta
-        recorded = tape.record(emit.outline(model, *state.changes, on_meta), example_input, on_meta=on_meta)
+        recorded = tape.record(emit.outline(model, state.changes, on_meta), example_input, on_meta=on_meta)
         reordered = {name for name, _ in state.orders.order}
-        found = replay(graph, state.exist, state.changes[0], reordered, *recorded)
+        found = replay(graph, state.exist, state.changes.cut, reordered, *recorded)
         if found.position is not None:
             if not sizes.learn(model, graph, state.exist, found.position):
                 state.frozen.append(_freeze(graph, state.exist, found))
@@ -123,19 +122,23 @@ def _compare_outputs(dense: Graph, view: Replay) -> None:
             raise Deviation("the outputs hold other channels")
 
 
-def _changes(model: nn.Module, graph: Graph, state: Proved) -> Changes:
-    """What emission cuts, selects, and sets as the groups of convolutions and as sizes."""
-    cut = emit.cuts(graph, state.exist, state.orders.order)
-    select = emit.selections(graph, state.exist, state.orders.layouts)
-    exist = state.exist.numpy()
-    groups = {name: int(exist[ids.numpy()].any(1).sum()) for name, ids in graph.groups.items()}
-    return cut, select, groups, sizes.remembered(model, graph, state.exist)
+def _changes(model: nn.Module, graph: Graph, state: Proved) -> emit.Changes:
+    """What emission is to do if only these ids exist."""
+    exist, numbers = state.exist, state.exist.numpy()
+    cut = emit.cuts(graph, exist, state.orders.order)
+    return emit.Changes(
+        cut=cut,
+        select=emit.selections(graph, exist, state.orders.layouts),
+        scatter=emit.scatters(graph, exist, cut),
+        groups={name: int(numbers[ids.numpy()].any(1).sum()) for name, ids in graph.groups.items()},
+        sizes=sizes.remembered(model, graph, exist),
+    )
 
 
 def write(model: Model, state: Proved, keep: Mapping[str, Tensor]) -> Model:
     """The slim network, with its plan."""
-    small = emit.emit(model, *state.changes, keep)
-    setattr(small, plan.ATTRIBUTE, plan.make(model, *state.changes))
+    small = emit.emit(model, state.changes, keep)
+    setattr(small, plan.ATTRIBUTE, plan.make(model, state.changes))
     return small
 
 

@@ -54,7 +54,7 @@ class Replay(Graph):
 
     def __init__(self, dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], tape: Tape) -> None:
         """reordered: parameters that are not cut in the dense order."""
-        super().__init__(tape, dense.norms)
+        super().__init__(tape, dense.norms, dense.scattered.keys())
         self.dense, self.exist, self.cut, self.finding = dense, exist, cut, Finding()
         names = {name: ref for ref, name in dense.tape.state.items()}
         self.twin = {ref: names[name] for ref, name in tape.state.items() if name in names}  # slim -> dense tensors
@@ -108,9 +108,9 @@ class Replay(Graph):
         return self.dense.sym.get(theirs) is None and self.twin.get(mine, theirs) != theirs
 
     def _plain(self, flow: Each | Mix | None) -> bool:
-        """Neither a BN layer that selects nor channels in groups."""
+        """Neither a BN layer that selects or scatters nor channels in groups."""
         if isinstance(flow, Each):
-            return not flow.norm or flow.tied[0]
+            return not flow.norm or (flow.tied[0] and flow.norm not in self.dense.scattered)
         return flow is None or len(flow.ins) == 1
 
     def _certain(self, ref: int, joined: bool) -> bool:
@@ -220,6 +220,18 @@ class Replay(Graph):
                 raise Deviation(f"channels that {flow.norm} selects are not in its input")
             self.finding.layouts[flow.norm] = self.sources[flow.norm]
         return flow.out[alive]
+
+    def scatter(self, own: Tensor, norm: str, places: Tensor | None, width: int) -> Tensor:
+        """The channels that arrive in the stream must be those that exist, each in its place."""
+        promised = self.dense.scattered.get(norm)
+        if promised is None:
+            raise Deviation(f"{norm} scatters its channels")
+        stream = promised.stream[self.exist[promised.stream]]
+        place_of = dict(zip(promised.own.tolist(), promised.places.tolist(), strict=True))
+        wanted = torch.tensor([place_of[channel] for channel in own.tolist()])
+        if len(stream) != width or not torch.equal(stream if places is None else stream[places], wanted):
+            raise Deviation(f"channels of {norm} are not in their places")
+        return stream
 
     def mix(self, ins: Tensor, rows: int, bias: bool) -> Tensor:
         flow = self.dense.flows.get(self.position)

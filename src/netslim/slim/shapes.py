@@ -113,6 +113,12 @@ def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     return empty(tensors[0], *shape)
 
 
+def index_copy(to: Tensor, dim: int, index: Tensor, x: Tensor) -> Tensor | None:
+    """Not for speed: PyTorch's own refuses an index that is not on the meta device."""
+    fits = to.dim() == x.dim() > dim >= 0 and x.shape == (*to.shape[:dim], len(index), *to.shape[dim + 1 :])
+    return empty(to, *to.shape) if fits and plain(to) and x.device == META else None
+
+
 SHORTCUTS: dict[str, Shortcut] = {
     "convolution": convolution,
     "native_batch_norm": batch_norm,
@@ -125,4 +131,5 @@ SHORTCUTS: dict[str, Shortcut] = {
     **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), adaptive_pool),
     "mean": mean,
     "cat": concatenate,
+    "index_copy": index_copy,
 }  # fmt: skip

@@ -10,19 +10,17 @@ afterwards and compared (replay.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.slim import shapes
+from netslim.slim.running import note_running, tracing_modes
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,8 @@ class Ref:
 @dataclass
 class Node:
     """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args.
-    `module`: the name of the innermost module that runs it; None if the model has no such module."""
+    `module`: the name of the innermost module that runs it; None if the model has no such module.
+    `places`: of a BN layer that scatters its channels: where they are in its output, shape (k,)."""
 
     op: Any
     name: str
@@ -44,6 +43,7 @@ class Node:
     reads: list[int]
     outs: list[int]
     module: str | None = None
+    places: Tensor | None = None
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Tape:
 
 
 SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
+SCATTER = "channel_place"  # the buffer of one that writes only some channels of its output
 ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one that was just overwritten
 
 
@@ -81,7 +82,7 @@ class _Recorder(TorchDispatchMode):
         tape.shape.append(tensor.shape)
         tape.dtype.append(tensor.dtype)
         if not tensor.is_floating_point() and tensor.device != shapes.META and tensor.numel() <= 1 << 20:
-            tape.integers[number] = tensor
+            tape.integers[number] = tensor.cpu()
         return number
 
     def add_outer(self, tensor: Tensor) -> None:
@@ -114,8 +115,14 @@ class _Recorder(TorchDispatchMode):
             result = shapes.infer(func, name, args, kwargs, bool(overwritten))
         else:
             result = func(*args, **kwargs)
-        if is_own_selection(self.tape, node) and shapes.in_channels_last(args[0]):  # as the hook in emit.py does
+        norm = self.scattering_norm(node)
+        own = norm is not None or is_own_selection(self.tape, node)
+        if own and shapes.in_channels_last(args[0] if norm is None else args[3]):  # as the hooks in hooks.py do
             result = result.contiguous(memory_format=torch.channels_last)
+        if norm is not None:
+            self.tape.nodes.pop()
+            norm.places, norm.outs[0] = self.tape.integers[node.args[2].index], self.add(result)
+            return result
         self.tape.nodes.append(node)
         outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
         node.outs = [self.add(out) for out in outs if isinstance(out, Tensor)]
@@ -123,6 +130,17 @@ class _Recorder(TorchDispatchMode):
             if i < len(args):
                 self.overwrite_aliases(args[i], node)
         return result
+
+    def scattering_norm(self, node: Node) -> Node | None:
+        """The BN layer whose channels this operation scatters: the last but one, zeros(width).index_copy(1, places, x).
+
+        On the tape it is the BN layer's own doing: two operations less, and an output of full width.
+        """
+        if node.name != "index_copy" or not is_own(self.tape, node, SCATTER):
+            return None
+        norm, zeros = self.tape.nodes[-2:]
+        (stream, _, _, x) = node.args
+        return norm if zeros.name == "new_zeros" and [stream.index] == zeros.outs and x.index == norm.outs[0] else None
 
     def overwrite_aliases(self, tensor: Tensor, node: Node) -> None:
         for other in self.memory.get(tensor.untyped_storage()._cdata, ()):
@@ -158,7 +176,12 @@ def unread_aliases(tape: Tape) -> set[int]:
 
 def is_own_selection(tape: Tape, node: Node) -> bool:
     """Is this the index selection that the engine itself puts in front of a BN layer?"""
-    return node.name == "index_select" and tape.state.get(node.args[2].index, "").rpartition(".")[2] == SELECT
+    return node.name == "index_select" and is_own(tape, node, SELECT)
+
+
+def is_own(tape: Tape, node: Node, buffer: str) -> bool:
+    """Does an operation's third argument hold the indices of a hook of the engine (hooks.py)?"""
+    return tape.state.get(node.args[2].index, "").rpartition(".")[2] == buffer
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -178,43 +201,6 @@ def call(model: nn.Module, example_input: Any) -> Any:
     if isinstance(example_input, tuple):
         return model(*example_input)
     return model(example_input)
-
-
-@contextmanager
-def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
-    """Keep the names of the modules that are running in a list, innermost last."""
-    names = {module: name for name, module in model.named_modules()}
-
-    def enter(module: nn.Module, _: Any) -> None:
-        running.append(names.get(module))
-
-    def leave(_: nn.Module, __: Any, ___: Any) -> None:
-        running.pop()
-
-    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
-    """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
-
-    Auxiliary heads (GoogLeNet) only run where the containers train. A BN layer is none, even with an activation as
-    its child (timm): in training mode it would refuse a batch of one pixel.
-    """
-    before = {m: m.training for m in model.modules()}
-    for module in before:
-        container = any(child is not None for child in module._modules.values()) and not isinstance(module, _BatchNorm)
-        module.__dict__["training"] = training and container
-    try:
-        yield
-    finally:
-        for module, mode in before.items():
-            module.__dict__["training"] = mode
 
 
 def record(model: nn.Module, example_input: Any, *, training: bool = True, on_meta: bool = False) -> tuple[Tape, str]:

@@ -1,0 +1,48 @@
+"""How the network is run while it is recorded: which module is at work, and in which mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+
+@contextmanager
+def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
+    """Keep the names of the modules that are running in a list, innermost last."""
+    names = {module: name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module, _: Any) -> None:
+        running.append(names.get(module))
+
+    def leave(_: nn.Module, __: Any, ___: Any) -> None:
+        running.pop()
+
+    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
+    """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
+
+    Auxiliary heads (GoogLeNet) only run where the containers train. A BN layer is none, even with an activation as
+    its child (timm): in training mode it would refuse a batch of one pixel.
+    """
+    before = {m: m.training for m in model.modules()}
+    for module in before:
+        container = any(child is not None for child in module._modules.values()) and not isinstance(module, _BatchNorm)
+        module.__dict__["training"] = training and container
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.__dict__["training"] = mode

@@ -1,0 +1,56 @@
+"""BN layers at streams: which read, and which can write, only some of the channels that others use too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from netslim.slim.graph import Each, Graph
+
+
+def selecting(graph: Graph) -> set[str]:
+    """BN layers whose input others read too, or that cannot shrink: they get an index selection in front.
+
+    A layer that is called twice cannot have two selections, so it never selects; nor does one whose input repeats
+    ids (flattened images), because an id does not say which of its places is meant; nor one whose input and output
+    exist together anyway (a residual branch that ends in it and is channel by channel).
+    """
+    classes = graph.ids.classes().numpy()
+    readers = np.zeros(graph.ids.count, dtype=np.int64)
+    for flow in graph.flows.values():
+        for line in flow.reads:
+            readers[classes[line.numpy()]] += 1  # once per line, however often a class is in it
+    for _, line in [*graph.demands, *graph.pins]:
+        readers[classes[line.numpy()]] += 1
+    return {
+        name
+        for name, (_, flow) in _called_once(graph).items()
+        if name in graph.sources
+        and len(graph.sources[name].unique()) == len(graph.sources[name])
+        and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
+        and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or graph.sources[name] is not flow.ins[0])
+    }
+
+
+def can_scatter(graph: Graph) -> set[str]:
+    """BN layers of which a hook can scatter the channels: called once, and the output is that of the normalisation.
+
+    (timm has BN layers that also compute an activation; and a network may compute with γ without calling the layer.)
+    """
+    last: dict[str, int] = {}  # module -> where on the tape it, or a module inside, comes last
+    for position, node in enumerate(graph.tape.nodes):
+        parts = node.module.split(".") if node.module is not None else []
+        last.update((".".join(parts[:i]), position) for i in range(1, len(parts) + 1))
+    return {name for name, (position, _) in _called_once(graph).items() if last.get(name) == position}
+
+
+def _called_once(graph: Graph) -> dict[str, tuple[int, Each]]:
+    """BN layers that are called once -> their position on the tape and their flow."""
+    calls: dict[str, list[tuple[int, Each]]] = {}
+    for position, flow in graph.flows.items():
+        if not isinstance(flow.ins, Tensor) and flow.norm:
+            calls.setdefault(flow.norm, []).append((position, flow))
+    return {name: found[0] for name, found in calls.items() if len(found) == 1}
