@@ -12,6 +12,8 @@ Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN s
     live lost   half of each BN layer's γ are 0 and half of all channels are asked for: share of the other γ that goes
     mattering lost   the same, of those γ only whose channel is not made constant by another layer's 0
     gone        the share of all BN channels that the network gets rid of then
+    speed       of a forward pass when half of the channels are asked for: times as fast as the dense network; float32,
+                eval mode, batch of three, median of the repeats, the networks in turns
 
 Which channels a tool kept is read off its result, the same way for all: before, running_mean numbers the channels.
 A tool that fails makes a cell of the table, not the end of the run.
@@ -77,6 +79,7 @@ def rival(model: nn.Module, ratio: float, x: Tensor) -> nn.Module:
 TOOLS: dict[str, Tool] = {
     "group": partial(slimmed, coupling="group"),  # residual streams too, as the rival does
     "keep": partial(slimmed, coupling="keep"),  # netslim's default
+    "scatter": partial(slimmed, coupling="scatter"),
     "rival": rival,
 }
 
@@ -235,6 +238,27 @@ def losses(label: str, model: nn.Module, marks: dict[str, Marks], x: Tensor) -> 
     return row | {f"gone_{label}": result if failed else share(channels, result[0], model)}
 
 
+def speeds(model: nn.Module, x: Tensor, repeats: int) -> Row:
+    """How much faster than the dense network each tool's is, half of the channels asked for."""
+    networks: dict[str, Any] = {"dense": model.eval()}
+    for label, tool in TOOLS.items():
+        result = attempt(partial(shrink, tool, model, 0.5, x[:1]))
+        networks[label] = result if isinstance(result, str) else result[0].eval()
+    spent: dict[str, list[float]] = {label: [] for label in networks}
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            for label, network in networks.items():
+                start = time.perf_counter()
+                if not isinstance(network, str):
+                    network(x)
+                spent[label].append(time.perf_counter() - start)
+    medians = {label: statistics.median(runs[1:]) for label, runs in spent.items()}
+    return {
+        f"speed_{label}": networks[label] if isinstance(networks[label], str) else medians["dense"] / medians[label]
+        for label in TOOLS
+    }
+
+
 def measure(name: str, size: int, repeats: int) -> Row:
     torch.manual_seed(0)
     model, x = build(name), torch.randn(3, 3, size, size)
@@ -244,7 +268,7 @@ def measure(name: str, size: int, repeats: int) -> Row:
     for label in TOOLS:
         row |= rightness(label, model, x) | losses(label, dead, marks, x)
         gc.collect()
-    return row
+    return row | speeds(model, x, repeats)
 
 
 def header(command: str, repeats: int) -> str:

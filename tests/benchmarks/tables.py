@@ -9,8 +9,8 @@ from typing import Any
 
 Row = dict[str, Any]  # "network" and measurements "<what>_<tool>"; a text where the tool failed
 
-TOOLS = ("keep", "group", "rival")
-OURS, RIVAL = ("group", "keep"), ("rival",)
+TOOLS = ("keep", "group", "scatter", "rival")
+OURS, RIVAL = ("group", "keep", "scatter"), ("rival",)
 RATIOS = (0.3, 0.5, 0.9)
 TOLERANCE = 1e-9
 
@@ -27,6 +27,7 @@ RIGHT = (
 )
 REMOVED = ("network", *(f"{100 * ratio:g} %: {tool}" for ratio in RATIOS for tool in TOOLS))
 LOST = ("network", *(f"{which}: {tool}" for which in ("live", "mattering", "gone") for tool in TOOLS))
+SPEED = ("network", *TOOLS)
 SHARES = {
     "removed": "Share of all BN channels removed",
     "params": "Share of the parameters removed",
@@ -36,9 +37,10 @@ NOTES = """\
 - netslim s: `select_channels(coupling="group")` + `slim`; rival s: `BNScalePruner(...)` + `step()`; half of the
   channels, median, float32, batch of one. × less CPU: the same in processor time, which other work does not disturb.
 - equal: the smaller network computes what the masked one does, in float64, to 1e-9 of the spread of the outputs; step:
-  a forward and backward pass in train mode works, auxiliary heads included. netslim: with both couplings.
-- removed: `group` and the rival remove from residual streams too; `keep`, netslim's default, takes the asked share of
-  the channels that one BN layer writes alone, so a smaller share of all.
+  a forward and backward pass in train mode works, auxiliary heads included. netslim: with all three couplings.
+- removed: `group` and the rival remove whole channels of residual streams too; `keep`, netslim's default, takes the
+  asked share of the channels that one BN layer writes alone, so a smaller share of all; `scatter` takes each layer's by
+  itself, from all layers.
 - live γ lost: half of the γ of every BN layer are 0, chosen independently, and half of the channels are asked for.
   Zeros of the layers that write one residual stream seldom meet, so whoever removes half of the coupled channels
   removes live ones. mattering: without the γ whose channel is constant anyway because of another layer's 0 (on the
@@ -56,6 +58,8 @@ def markdown(rows: list[Row], top: str) -> str:
         *(text for what, title in SHARES.items() for text in (f"{title}, for the share asked:", removed(rows, what))),
         "Share of live γ lost, and of all BN channels removed, where half of the γ are 0:",
         table(LOST, [share_cells(row, ["live_lost", "mattering_lost", "gone"]) for row in rows]),
+        "Times as fast as the dense network, half of the channels asked for, forward pass of three images:",
+        table(SPEED, [[row["network"], *(number(row[f"speed_{tool}"], "{:.2f}") for tool in TOOLS)] for row in rows]),
         NOTES,
         *(["What failed:\n\n" + "\n".join(errors)] if errors else []),
     ]

@@ -93,19 +93,20 @@ def test_a_failing_tool_is_a_line_of_text() -> None:
 
 def row(network: str, **changed: object) -> tables.Row:
     given: tables.Row = {"network": network}
-    for tool, time in (("group", 0.5), ("keep", 9.0), ("rival", 2.0)):
+    for tool, time in (("group", 0.5), ("keep", 9.0), ("scatter", 9.0), ("rival", 2.0)):
         given |= {f"seconds_{tool}": time, f"cpu_{tool}": time**2, f"deviation_{tool}": 1e-14, f"step_{tool}": True}
         given |= {f"removed_{ratio}_{tool}": ratio for ratio in tables.RATIOS}
         given |= {f"params_{ratio}_{tool}": ratio + 0.05 for ratio in tables.RATIOS}
         given |= {f"macs_{ratio}_{tool}": ratio - 0.05 for ratio in tables.RATIOS}
         given |= {f"{which}_lost_{tool}": 0.125 for which in ("live", "mattering")} | {f"gone_{tool}": 0.25}
+        given |= {f"speed_{tool}": time}
     return given | changed
 
 
 def test_tables_say_what_was_measured() -> None:
     crash = {
         f"{what}_rival": "KeyError: 'a'"
-        for what in ("seconds", "cpu", "step", "deviation", "live_lost", "mattering_lost", "gone")
+        for what in ("seconds", "cpu", "step", "deviation", "live_lost", "mattering_lost", "gone", "speed")
     }
     rows = [row("right"), row("wrong", deviation_rival=0.31), row("fails", **crash), row("ours", deviation_keep=1e-8)]
     text = tables.markdown(rows, "`command`")
@@ -115,10 +116,12 @@ def test_tables_say_what_was_measured() -> None:
     assert "| fails | 0.50 | fails | – | – | yes | no (KeyError) | yes | no (KeyError) |" in text
     assert "| ours | 0.50 | 2.00 | 4.0 | 16.0 | no (1e-08) | yes | yes | yes |" in text
     assert "Right (equal, and trains) on 3 of 4 networks, the rival on 2; 4.0 to 4.0 times as fast" in text
-    assert "| right | 30.0% | 30.0% | 30.0% | 50.0% | 50.0% | 50.0% | 90.0% | 90.0% | 90.0% |" in text
-    assert "| right | 35.0% | 35.0% | 35.0% | 55.0% | 55.0% | 55.0% | 95.0% | 95.0% | 95.0% |" in text
-    assert "| right | 25.0% | 25.0% | 25.0% | 45.0% | 45.0% | 45.0% | 85.0% | 85.0% | 85.0% |" in text
-    assert "| fails | 12.5% | 12.5% | fails | 12.5% | 12.5% | fails | 25.0% | 25.0% | fails |" in text
+    assert "| right |" + 4 * " 30.0% |" + 4 * " 50.0% |" + 4 * " 90.0% |" in text
+    assert "| right |" + 4 * " 35.0% |" + 4 * " 55.0% |" + 4 * " 95.0% |" in text
+    assert "| right |" + 4 * " 25.0% |" + 4 * " 45.0% |" + 4 * " 85.0% |" in text
+    assert "| fails |" + 2 * (3 * " 12.5% |" + " fails |") + 3 * " 25.0% |" + " fails |" in text
+    assert "| right | 9.00 | 0.50 | 9.00 | 2.00 |" in text
+    assert "| fails | 9.00 | 0.50 | 9.00 | fails |" in text
     assert "- fails, step_rival: KeyError: 'a'" in text
     lines = list(csv.DictReader(tables.csv_text(rows).splitlines()))
     assert [line["network"] for line in lines] == ["right", "wrong", "fails", "ours"]
@@ -135,5 +138,6 @@ def test_the_command_runs_two_networks(tmp_path: Path) -> None:
     assert "Right (equal, and trains) on 2 of 2 networks, the rival on 2" in done.stdout
     rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
     for found in rows:
-        assert float(found["mattering_lost_keep"]) == 0
+        assert float(found["mattering_lost_keep"]) == float(found["mattering_lost_scatter"]) == 0
+        assert float(found["speed_scatter"]) > 0
         assert 0.49 < float(found["removed_0.5_group"]) <= 0.5
