@@ -47,10 +47,10 @@ def test_classification(name, oracle, images):
 
 @pytest.mark.slow
 def test_inception_with_its_auxiliary_head(oracle, images):
-    x = images(299, 2)
+    x = images(299, 3)  # of two images, batch statistics magnify rounding
     model = oracle.lively(torchvision.models.inception_v3(num_classes=10, init_weights=False), x)
     keep = netslim.select_channels(model, 0.5, x)
-    small = oracle.prove(model, keep, x, train=False)
+    small = oracle.prove(model, keep, x)
     masked = netslim.mask(model, keep).train()
     y, aux = small.train()(x)
     expected, expected_aux = masked(x)
