@@ -224,7 +224,7 @@ def check(steps: list[tuple[str, int]], seed: int, share: float, how: str) -> No
             keep = netslim.select_channels(model, share, x, coupling=how)
         except ValueError:  # nothing could leave, or not so much
             return
-    small, masked = netslim.slim(model, keep, x), netslim.mask(model, keep)
+    small, masked = netslim.slim(model, keep, x, scatter=bool(seed % 2)), netslim.mask(model, keep)
     with torch.no_grad():
         for training in (False, True):
             a, b = masked.train(training)(x), small.train(training)(x)

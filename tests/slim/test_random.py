@@ -149,7 +149,7 @@ def test_slim_equals_masked(oracle, steps, head, seed, share, how):
             keep = netslim.select_channels(model, share / 2, x, coupling=how)
         except ValueError:
             return
-    small, masked = netslim.slim(model, keep, x), netslim.mask(model, keep)
+    small, masked = netslim.slim(model, keep, x, scatter=bool(seed % 2)), netslim.mask(model, keep)
     for mode in (False, True):
         a, b = masked.train(mode)(x), small.train(mode)(x)
         scale = float(a.detach().abs().max()) + 1e-3

@@ -137,6 +137,21 @@ def test_what_was_selected_before_the_weights_changed_still_scatters(oracle, ima
     assert list(scattering(oracle.prove(model, keep, x))) == ["norm"]
 
 
+def test_masks_of_ones_own(oracle, images):
+    """Any criterion may choose; without scatter the stream needs all channels of its writers."""
+    x = images(32)
+    model = oracle.lively(torchvision.models.resnet18(num_classes=10), x)
+    keep = {name: torch.rand(len(layer.weight)) < 0.5 for name, layer in netslim.bn_layers(model).items()}
+    whole, parts = netslim.slim(model, keep, x), netslim.slim(model, keep, x, scatter=True)
+    assert oracle.deviation(whole, parts, x) < 1e-9
+    assert {n: b.num_features for n, b in netslim.bn_layers(parts).items()} == {
+        n: int(k.sum()) for n, k in keep.items()
+    }
+    assert scattering(whole) == {}
+    chosen = netslim.select_channels(model, 0.5, x)  # with coupling="keep", whose proof says nothing of scattering
+    assert scattering(netslim.slim(model, chosen, x, scatter=True)) == {}
+
+
 class Activated(nn.BatchNorm2d):
     def forward(self, x):
         return F.silu(super().forward(x)) + 1.0

@@ -99,10 +99,10 @@ def select_channels(
     if (ratio is None) == (target_macs is None):
         raise ValueError("give either ratio or target_macs")
     check_model(model)
-    scales = {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
+    scales = _scales(model)
     dependencies = analyse(model, example_input)
     if coupling == "scatter":
-        dependencies = _scattering(model, dependencies, scales, example_input)
+        dependencies = _scattering(model, dependencies, example_input)
 
     def choose(found: Units) -> Selection:
         def at(share: float) -> dict[str, Tensor]:
@@ -153,9 +153,14 @@ def _effective_units(
         frozen = tried.frozen
 
 
-def _scattering(model: nn.Module, dependencies: Graph, scales: Mapping[str, Tensor], example_input: Any) -> Graph:
+def _scales(model: nn.Module) -> dict[str, Tensor]:
+    return {name: layer.weight.detach().cpu() for name, layer in bn_layers(model).items()}
+
+
+def _scattering(model: nn.Module, dependencies: Graph, example_input: Any) -> Graph:
     """The graph in which the BN layers that could not lose all their channels otherwise scatter, where that saves more
     than their own γ and β: their input must be theirs alone."""
+    scales = _scales(model)
     free = _effective_units(model, dependencies, scales, "keep", example_input)[0].number
     held = {name for name in scales if name not in free or bool((free[name] < 0).any())} & can_scatter(dependencies)
     tape = dependencies.tape
@@ -215,17 +220,19 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
     return emit.emit(model, emit.Changes(), keep)
 
 
-def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
+def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatter: bool = False) -> Model:
     """A new, smaller network that computes what ``mask(model, keep)`` computes. `model` is left alone.
 
     Same classes and forward code, a plain nn.Module in the same mode, dtype and device. Equal to the masked network in
     eval mode, and in training as long as the masked network's removed γ, β are held at 0. A BN layer that reads a
     stream that others read too gets an index selection in front (a buffer ``channel_index`` and a forward pre-hook);
-    one that writes less than its stream is followed by a scatter, where ``select_channels`` was asked for that.
+    one that writes only a part of its stream may get a scatter behind it (``channel_place`` and a forward hook).
 
     Args:
         keep: BN name -> bool tensor (C,), as from ``select_channels``, or one's own; layers not named stay whole.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
+        scatter: let layers write parts of their streams. Default False: only if ``select_channels`` chose with
+            coupling="scatter"; what a stream needs is carried along otherwise.
 
     Raises:
         ValueError: an unknown name or wrong shape in keep, a model that cannot be slimmed as it is (checks.py), or one
@@ -234,7 +241,10 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any) -> Model:
     check_model(model)
     check_keep(model, keep)
     proof = keep.proof if isinstance(keep, Selection) else None
-    if proof is not None and proof.holds(model, keep, example_input):
+    scattering = keep.scattering if isinstance(keep, Selection) else frozenset()
+    if proof is not None and (scattering or not scatter) and proof.holds(model, keep, example_input):
         return write(model, proof.proved, keep)
-    scattering = keep.scattering if isinstance(keep, Selection) else ()
-    return write(model, prove(model, analyse(model, example_input, scattering), keep, example_input), keep)
+    dependencies = analyse(model, example_input, scattering)
+    if scatter and not scattering:
+        dependencies = _scattering(model, dependencies, example_input)
+    return write(model, prove(model, dependencies, keep, example_input), keep)
