@@ -148,8 +148,45 @@ def test_masks_of_ones_own(oracle, images):
         n: int(k.sum()) for n, k in keep.items()
     }
     assert scattering(whole) == {}
-    chosen = netslim.select_channels(model, 0.5, x)  # with coupling="keep", whose proof says nothing of scattering
-    assert scattering(netslim.slim(model, chosen, x, scatter=True)) == {}
+
+
+def test_a_layer_without_channels_carries_one(oracle, images):
+    """Its place in the stream is carried too, though no other layer writes there."""
+    x = images(32)
+    model = oracle.lively(torchvision.models.resnet18(num_classes=10), x)
+    first = {name: torch.arange(64) >= 32 for name in ("bn1", "layer1.0.bn2")}
+    keep = {**first, "layer1.1.bn2": torch.zeros(64, dtype=torch.bool)}
+    small = netslim.slim(model, keep, x, scatter=True)
+    assert oracle.deviation(netslim.mask(model, keep), small, x) < 1e-9
+    assert (small.layer1[1].bn2.num_features, small.bn1.num_features, small.layer2[0].conv1.in_channels) == (1, 32, 33)
+
+
+def test_a_stream_that_has_become_as_narrow_as_its_layers(oracle, images):
+    """The hooks stay, with new places; where nobody writes any more, nothing is read."""
+    x = images(32)
+    model = oracle.lively(torchvision.models.resnet18(num_classes=10), x)
+    half = torch.arange(64) % 2 == 0
+    once = netslim.slim(model, {"layer1.0.bn2": half, "layer1.1.bn2": half}, x, scatter=True)
+    assert set(scattering(once)) == {"layer1.0.bn2", "layer1.1.bn2"}
+    twice = oracle.prove(once, {"bn1": half}, x)
+    assert scattering(twice) == {"layer1.0.bn2": list(range(32)), "layer1.1.bn2": list(range(32))}
+    assert twice.layer2[0].conv1.in_channels == 32
+
+
+def test_pixels_of_channels_last_images_lie_side_by_side(oracle, images):
+    """Run with numbers, because of the index: what the hook returns can be viewed as pixels on the tape too."""
+
+    class Pixels(Add):
+        def forward(self, x, index):
+            y = self.norm(self.conv(self.stem(x))).permute(0, 2, 3, 1)
+            y = F.layer_norm(y.view(-1, y.shape[-1]), y.shape[-1:]).view(y.shape)
+            return self.head(y.permute(0, 3, 1, 2)[index])
+
+    x = {"x": images(4).contiguous(memory_format=torch.channels_last), "index": torch.tensor([3, 2, 1, 0])}
+    model = Pixels().double().to(memory_format=torch.channels_last).eval()
+    keep = netslim.select_channels(model, 0.5, x, coupling="scatter")
+    assert list(keep) == ["norm"]
+    assert scattering(oracle.prove(model, keep, x)).keys() == {"norm"}
 
 
 class Activated(nn.BatchNorm2d):

@@ -242,7 +242,7 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatte
     check_keep(model, keep)
     proof = keep.proof if isinstance(keep, Selection) else None
     scattering = keep.scattering if isinstance(keep, Selection) else frozenset()
-    if proof is not None and (scattering or not scatter) and proof.holds(model, keep, example_input):
+    if proof is not None and proof.holds(model, keep, example_input):
         return write(model, proof.proved, keep)
     dependencies = analyse(model, example_input, scattering)
     if scatter and not scattering:
