@@ -65,6 +65,11 @@ def test_wrong_input_is_one_line(wrong, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.glob("*/*/record.json"))
 
 
+def test_the_remedy_for_a_network_of_torchvision_is_another_data_set(tmp_path, monkeypatch, capsys):
+    line = refused(monkeypatch, capsys, ["net=resnet18", "data=digits", f"outputs={tmp_path}"])
+    assert line.endswith("8×8) has 1; choose another data set or another network")
+
+
 @pytest.mark.parametrize(("root", "named"), [(["data.root=nowhere"], "nowhere/train"), ([], "data.root")])
 def test_a_missing_folder_is_named(root, named, tmp_path, monkeypatch, capsys):
     assert named in refused(monkeypatch, capsys, ["data=image_folder", *root, f"outputs={tmp_path}"])

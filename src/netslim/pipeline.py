@@ -11,6 +11,7 @@ processes (``trainer=ddp``) both trainings are shared by all of them; rank 0 alo
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -212,8 +213,9 @@ def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | No
 def _check_channels(network: nn.Module, images: Any) -> None:
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None and first.in_channels != images.in_channels:
+        can = "in_channels" in inspect.signature(type(network)).parameters
+        remedy = f"set net.in_channels={images.in_channels}" if can else "choose another data set"
         raise ValueError(
             f"{type(network).__name__} expects {first.in_channels}-channel images, "
-            f"{images.title} has {images.in_channels}; "
-            f"set net.in_channels={images.in_channels} or choose another network"
+            f"{images.title} has {images.in_channels}; {remedy} or another network"
         )
