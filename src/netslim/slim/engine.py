@@ -172,7 +172,10 @@ def _scattering(model: nn.Module, dependencies: Graph, example_input: Any) -> Gr
 def _removable(model: nn.Module, found: Units, coupling: str) -> Units:
     if not found.score:
         held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
-        raise ValueError(f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=})")
+        remedy = "" if coupling == "scatter" else "; coupling='scatter' prunes layers that others hold back"
+        raise ValueError(
+            f"no BatchNorm layer of {type(model).__name__} can lose channels ({held} with {coupling=}){remedy}"
+        )
     return found
 
 
