@@ -194,6 +194,40 @@ class Activated(nn.BatchNorm2d):
         return F.silu(super().forward(x)) + 1.0
 
 
+class WithActivation(nn.BatchNorm2d):
+    """As in timm; 0 does not stay 0."""
+
+    def __init__(self, channels, act=None):
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), act or nn.Sigmoid()
+
+    def forward(self, x):
+        return self.act(self.drop(super().forward(x)))
+
+
+def test_the_scatter_stands_between_a_layer_and_its_own_activation(oracle, images):
+    x = images(4)
+    model = oracle.lively(Add(WithActivation), x)
+    keep = netslim.select_channels(model, 0.5, x, coupling="scatter")
+    small = oracle.prove(model, keep, x)
+    assert list(scattering(small)) == ["norm.act"]
+    assert small.conv.out_channels == 2
+    again = netslim.select_channels(small, 0.5, x)
+    assert oracle.prove(small, again, x).conv.out_channels == 1
+
+
+class SharedActivation(Add):
+    """The activation of the layer is also called elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.SiLU()
+        self.norm = WithActivation(4, self.act)
+
+    def forward(self, x):
+        return super().forward(self.act(x))
+
+
 class Twice(Add):
     def forward(self, x):
         x = self.stem(x)
@@ -222,7 +256,7 @@ class Borrowed(Add):
         return self.head(x + y)
 
 
-@pytest.mark.parametrize("build", [lambda: Add(Activated), Twice, Mixer, Borrowed])
+@pytest.mark.parametrize("build", [lambda: Add(Activated), SharedActivation, Twice, Mixer, Borrowed])
 def test_layers_that_cannot_scatter_stay_coupled(build, oracle, images):
     x = images(4)
     model = oracle.lively(build(), x)
@@ -250,7 +284,7 @@ def test_the_proof_sees_a_wrong_place(oracle, images, monkeypatch):
     right = emit.scatters
 
     def wrong(*args):
-        return {name: (places.flip(0), width) for name, (places, width) in right(*args).items()}
+        return {name: (owner, places.flip(0), width) for name, (owner, places, width) in right(*args).items()}
 
     monkeypatch.setattr(emit, "scatters", wrong)
     x = images(4)

@@ -29,3 +29,6 @@ def test_family(name, oracle, images):
     keep = netslim.select_channels(model, 0.5, x, coupling=coupling)
     small = oracle.prove(model, keep, x)
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    parts = netslim.select_channels(model, 0.5, x, coupling="scatter")
+    assert parts.prunable >= keep.prunable
+    oracle.prove(model, parts, x, train=False)

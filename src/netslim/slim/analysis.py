@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,10 +13,10 @@ from netslim.slim import emit, graph, shapes, sizes, tape
 from netslim.slim.prove import Proved
 
 
-def analyse(model: nn.Module, example_input: Any, scattering: Collection[str] = ()) -> graph.Graph:
+def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] | None = None) -> graph.Graph:
     """Run the model once and build its graph. It is a copy that runs, so the model is left as it was.
 
-    scattering: BN layers whose channels need not be those of the streams that they write.
+    scattering: BN layers whose channels need not be those of the streams that they write (streams.can_scatter).
 
     Without numbers (shapes.py) where that is enough; if such a run fails, with numbers, for the true reason.
 
@@ -30,7 +30,7 @@ def analyse(model: nn.Module, example_input: Any, scattering: Collection[str] = 
     for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
         recorded, error = tape.record(emit.outline(model, emit.Changes(), on_meta), example_input, on_meta=on_meta)
         if not error:
-            return build(model, recorded, scattering)
+            return build(model, recorded, scattering or {})
     given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in inputs)
     raise ValueError(
         f"{type(model).__name__} does not run on the example input [{given}] (a tuple gives positional, a dict keyword "
@@ -38,7 +38,7 @@ def analyse(model: nn.Module, example_input: Any, scattering: Collection[str] = 
     )
 
 
-def build(model: nn.Module, recorded: tape.Tape, scattering: Collection[str]) -> graph.Graph:
+def build(model: nn.Module, recorded: tape.Tape, scattering: Mapping[str, str]) -> graph.Graph:
     built = graph.build(model, recorded, scattering)
     sizes.release_lists(model, built)
     return built

@@ -72,8 +72,8 @@ def batch_norm(g: Graph, node: Node) -> Syms:
     for name in names:
         g.axis(name, 0, out)
     shape = g.tape.shape[node.outs[0]]
-    if norm and (norm in g.scattering or node.places is not None):
-        out = g.scatter(out, norm, node.places, shape[1])
+    if norm and (norm in g.scattering or node.scatter is not None):
+        out = g.scatter(out, norm, node.scatter, shape[1])
     return [spread(out, shape, 1)]
 
 

@@ -24,19 +24,20 @@ from netslim.slim.tape import state
 
 Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
+Scatter = tuple[str, Tensor, int]  # the module whose hook does it, places (k,), width of the stream
 
 
 @dataclass
 class Changes:
     """All that makes a slim network out of a dense one.
 
-    select: BN name -> positions (k,) in its input. scatter: BN name -> places (k,) in its output, and its width.
+    select: BN name -> positions (k,) in its input. scatter: BN name -> what its channels are scattered to.
     groups: weight name -> groups of its convolution. sizes: attributes to set (sizes.py).
     """
 
     cut: Cut = field(default_factory=dict)
     select: dict[str, Tensor] = field(default_factory=dict)
-    scatter: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    scatter: dict[str, Scatter] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     sizes: Sizes = field(default_factory=dict)
 
@@ -80,15 +81,15 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
     return result
 
 
-def scatters(graph: Graph, exist: Tensor, cut: Cut) -> dict[str, tuple[Tensor, int]]:
-    """BN name -> places of its remaining channels in its stream, and the width of that; only where some are 0."""
+def scatters(graph: Graph, exist: Tensor, cut: Cut) -> dict[str, Scatter]:
+    """By BN name; only where some channels of the stream are 0."""
     result, gammas = {}, {norm: gamma for gamma, norm in graph.norms.items()}
     for norm, scattered in graph.scattered.items():
         kept = cut.get((gammas[norm], 0), torch.arange(len(scattered.own)))
         stream = scattered.stream[exist[scattered.stream]]
         places = torch.searchsorted(stream, scattered.places[kept])
         if scattered.before or len(places) != len(stream) or not torch.equal(places, torch.arange(len(stream))):
-            result[norm] = places, len(stream)
+            result[norm] = scattered.owner, places, len(stream)
     return result
 
 
@@ -153,8 +154,8 @@ def _correct(model: nn.Module, changes: Changes) -> None:
         setattr(modules[owner], attribute, size if isinstance(old, int) else type(old)(size))
     for name, positions in changes.select.items():
         hooks.select(modules[name], positions)
-    for name, (places, width) in changes.scatter.items():
-        hooks.scatter(modules[name], places, width)
+    for name, (owner, places, width) in changes.scatter.items():
+        hooks.scatter(modules[name], modules[owner], places, width)
 
 
 def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:

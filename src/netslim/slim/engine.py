@@ -38,10 +38,10 @@ class Selection(dict[str, Tensor]):
     must stay equally wide: what holds them at one ratio need not at another.
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; or an operation).
-    scattering: BN layers that may write only some channels of their streams.
+    scattering: BN layers that may write only some channels of their streams -> the modules whose hooks do it.
     """
 
-    scattering: frozenset[str] = frozenset()
+    scattering: Mapping[str, str]
     asked: float
     prunable: int
     removed: int
@@ -112,7 +112,7 @@ def select_channels(
         asked = ratio if target_macs is None else _ratio_for(target_macs, dependencies, prunable, at)
         assert asked is not None
         selection = Selection(at(asked))
-        selection.scattering = frozenset(dependencies.scattered)
+        selection.scattering = dependencies.scattering
         selection.asked, selection.prunable, selection.held_back = asked, prunable, found.held_back
         selection.removed = sum(int((~stays).sum()) for stays in selection.values())
         return selection
@@ -162,11 +162,11 @@ def _scattering(model: nn.Module, dependencies: Graph, example_input: Any) -> Gr
     than their own γ and β: their input must be theirs alone."""
     scales = _scales(model)
     free = _effective_units(model, dependencies, scales, "keep", example_input)[0].number
-    held = {name for name in scales if name not in free or bool((free[name] < 0).any())} & can_scatter(dependencies)
-    tape = dependencies.tape
-    scattered = build(model, tape, held)
-    both = held & scattered.sources.keys()
-    return build(model, tape, held - both) if both else scattered
+    held = {name for name in scales if name not in free or bool((free[name] < 0).any())}
+    owners = {name: owner for name, owner in can_scatter(dependencies).items() if name in held}
+    scattered = build(model, dependencies.tape, owners)
+    useful = {name: owner for name, owner in owners.items() if name not in scattered.sources}
+    return build(model, dependencies.tape, useful) if len(useful) < len(owners) else scattered
 
 
 def _removable(model: nn.Module, found: Units, coupling: str) -> Units:
@@ -244,7 +244,7 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatte
     check_model(model)
     check_keep(model, keep)
     proof = keep.proof if isinstance(keep, Selection) else None
-    scattering = keep.scattering if isinstance(keep, Selection) else frozenset()
+    scattering = keep.scattering if isinstance(keep, Selection) else {}
     if proof is not None and proof.holds(model, keep, example_input):
         return write(model, proof.proved, keep)
     dependencies = analyse(model, example_input, scattering)

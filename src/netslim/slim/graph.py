@@ -13,7 +13,7 @@ None of it depends on the channels to keep, so one graph serves any number of se
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -73,12 +73,14 @@ class Balance:
 class Scattered:
     """The output of a BN layer that writes only some channels of a stream: its own go to `places`, the others are 0.
 
-    own, places: shape (k,); stream: all of it, (n,). before: the dense network scatters already.
+    own, places: shape (k,); stream: all of it, (n,). owner: the module whose hook does it. before: already in the dense
+    network.
     """
 
     own: Tensor
     places: Tensor
     stream: Tensor
+    owner: str
     before: bool
 
 
@@ -86,7 +88,7 @@ class Scattered:
 class Graph:
     tape: Tape
     norms: dict[str, str]  # name of the γ -> name of the BN layer
-    scattering: Collection[str] = ()  # the BN layers that may scatter
+    scattering: Mapping[str, str] = field(default_factory=dict)  # BN that may scatter -> the module whose hook does it
     ids: Ids = field(default_factory=Ids)
     sym: dict[int, Tensor | Weight | None] = field(default_factory=dict)
     flows: dict[int, Each | Mix] = field(default_factory=dict)  # position on the tape -> flow
@@ -167,16 +169,14 @@ class Graph:
         self.flows[self.position] = Each(out, ins, zero, tied, norm)
         return out
 
-    def scatter(self, own: Tensor, norm: str, places: Tensor | None, width: int) -> Tensor:
+    def scatter(self, own: Tensor, norm: str, before: tuple[str, Tensor] | None, width: int) -> Tensor:
         """New ids (width,) of the stream that a BN layer writes its own channels to: equal there, and 0 elsewhere."""
-        line = own
-        if places is not None:
-            line = self.ids.fresh(width)
-            self.zeros.append(line.clone())
-            line[places] = own
+        owner, places = before or (self.scattering[norm], torch.arange(width))
+        line = self.ids.fresh(width)
+        self.zeros.append(line.clone())
+        line[places] = own
         stream = self.ids.fresh(width)
-        at = stream if places is None else stream[places]
-        self.scattered[norm] = Scattered(own, at, stream, places is not None)
+        self.scattered[norm] = Scattered(own, stream[places], stream, owner, before is not None)
         self.flows[~self.position] = Each(stream, [line], "all", [False])  # the second flow at this position
         return stream
 
@@ -235,9 +235,8 @@ class Graph:
         self.classes = self.ids.classes()
 
 
-def build(model: nn.Module, tape: Tape, scattering: Collection[str] = ()) -> Graph:
-    """Run the rules over the whole tape. scattering: names of BN layers whose channels need not be those of their
-    streams."""
+def build(model: nn.Module, tape: Tape, scattering: Mapping[str, str]) -> Graph:
+    """Run the rules over the whole tape. scattering: as in ``Graph``."""
     graph = Graph(tape, {f"{name}.weight" if name else "weight": name for name in bn_layers(model)}, scattering)
     run(graph)
     graph.finish()

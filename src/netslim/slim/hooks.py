@@ -2,7 +2,8 @@
 
     select    the layer reads some channels of its input: a forward pre-hook with index_select (the role of the
               authors' `channel_selection`, without its copy to the host and its numpy in every forward pass)
-    scatter   the layer writes some channels of its output, the others are 0: a forward hook with index_copy
+    scatter   the layer writes some channels of its output, the others are 0: a forward hook with index_copy; or, where
+              the layer goes on to compute an activation (timm), a forward pre-hook of that
 
 The indices are registered buffers, so they are saved, and move from device to device, with the network.
 """
@@ -26,12 +27,17 @@ def select(layer: nn.Module, positions: Tensor) -> None:
     layer.register_buffer(SELECT, _beside_the_weight(layer, positions))
 
 
-def scatter(layer: nn.Module, places: Tensor, width: int) -> None:
-    """From now on the layer's channels (k,) go to these places among `width`, in front of all other hooks."""
-    if not hasattr(layer, SCATTER):
-        layer.register_forward_hook(scatter_output, prepend=True)
-    layer.register_buffer(SCATTER, _beside_the_weight(layer, places))
-    setattr(layer, WIDTH, width)
+def scatter(layer: nn.Module, owner: nn.Module, places: Tensor, width: int) -> None:
+    """From now on the layer's channels (k,) go to these places among `width`, in front of all other hooks.
+
+    owner: the layer itself, or what it calls next.
+    """
+    if not hasattr(owner, SCATTER) and owner is layer:
+        owner.register_forward_hook(scatter_output, prepend=True)
+    elif not hasattr(owner, SCATTER):
+        owner.register_forward_pre_hook(scatter_input, prepend=True)
+    owner.register_buffer(SCATTER, _beside_the_weight(layer, places))
+    setattr(owner, WIDTH, width)
 
 
 def _beside_the_weight(layer: nn.Module, positions: Tensor) -> Tensor:
@@ -62,6 +68,11 @@ def scatter_output(layer: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tens
     return stream.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
 
 
+def scatter_input(activation: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Forward pre-hook: the same, before an activation."""
+    return (scatter_output(activation, (), args[0]), *args[1:])
+
+
 def select_plainly(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """``select_input`` as the tape knows it: one operation, whatever the memory format."""
     return (args[0].index_select(1, layer.get_buffer(SELECT)), *args[1:])
@@ -73,12 +84,20 @@ def scatter_plainly(layer: nn.Module, args: tuple[Any, ...], out: Tensor) -> Ten
     return out.new_zeros(shape).index_copy(1, layer.get_buffer(SCATTER), out)
 
 
+def scatter_input_plainly(activation: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (scatter_plainly(activation, (), args[0]), *args[1:])
+
+
+PLAIN: dict[Any, Any] = {
+    select_input: select_plainly,
+    scatter_output: scatter_plainly,
+    scatter_input: scatter_input_plainly,
+}
+
+
 def make_plain(model: nn.Module) -> None:
     """Let all layers select and scatter as the tape knows it."""
     for layer in model.modules():
-        for key, before in list(layer._forward_pre_hooks.items()):
-            if before is select_input:
-                layer._forward_pre_hooks[key] = select_plainly
-        for key, after in list(layer._forward_hooks.items()):
-            if after is scatter_output:
-                layer._forward_hooks[key] = scatter_plainly
+        hooks: Any
+        for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
+            hooks.update((key, PLAIN.get(hook, hook)) for key, hook in hooks.items())

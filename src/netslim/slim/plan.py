@@ -30,14 +30,14 @@ class Pass(TypedDict):
 
     keep: [tensor name, dimension, indices]; for grouped convolutions one list of indices per group.
     select: BN name -> indices into its input.
-    scatter: BN name -> indices into its output, and the width of that; missing in old files.
+    scatter: BN name -> the module with the hook, indices into its output, and the width of that; missing in old files.
     groups: weight name -> groups of its convolution.
     sizes: [module name, attribute, value].
     """
 
     keep: list[tuple[str, int, Any]]
     select: dict[str, list[int]]
-    scatter: dict[str, tuple[list[int], int]]
+    scatter: dict[str, tuple[str, list[int], int]]
     groups: dict[str, int]
     sizes: list[tuple[str, str, Any]]
 
@@ -70,7 +70,7 @@ def make(model: nn.Module, changes: Changes) -> Plan:
     now = Pass(
         keep=[(name, dim, positions.tolist()) for (name, dim), positions in cut],
         select={name: positions.tolist() for name, positions in changes.select.items()},
-        scatter={name: (places.tolist(), width) for name, (places, width) in changes.scatter.items()},
+        scatter={name: (owner, places.tolist(), width) for name, (owner, places, width) in changes.scatter.items()},
         groups=changes.groups,
         sizes=[(module, attribute, size) for (module, attribute), size in changes.sizes.items()],
     )
@@ -87,7 +87,7 @@ def follow(dense: Model, plan: Plan) -> Model:
         changes = Changes(
             cut={(name, dim): _indices(kept) for name, dim, kept in step["keep"]},
             select={name: _indices(positions) for name, positions in step["select"].items()},
-            scatter={name: (_indices(places), width) for name, (places, width) in step.get("scatter", {}).items()},
+            scatter={name: (owner, _indices(at), n) for name, (owner, at, n) in step.get("scatter", {}).items()},
             groups=step["groups"],
             sizes={(module, attribute): size for module, attribute, size in step["sizes"]},
         )

@@ -54,7 +54,7 @@ class Replay(Graph):
 
     def __init__(self, dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], tape: Tape) -> None:
         """reordered: parameters that are not cut in the dense order."""
-        super().__init__(tape, dense.norms, dense.scattered.keys())
+        super().__init__(tape, dense.norms, dense.scattering)
         self.dense, self.exist, self.cut, self.finding = dense, exist, cut, Finding()
         names = {name: ref for ref, name in dense.tape.state.items()}
         self.twin = {ref: names[name] for ref, name in tape.state.items() if name in names}  # slim -> dense tensors
@@ -221,7 +221,7 @@ class Replay(Graph):
             self.finding.layouts[flow.norm] = self.sources[flow.norm]
         return flow.out[alive]
 
-    def scatter(self, own: Tensor, norm: str, places: Tensor | None, width: int) -> Tensor:
+    def scatter(self, own: Tensor, norm: str, before: tuple[str, Tensor] | None, width: int) -> Tensor:
         """The channels that arrive in the stream must be those that exist, each in its place."""
         promised = self.dense.scattered.get(norm)
         if promised is None:
@@ -229,7 +229,7 @@ class Replay(Graph):
         stream = promised.stream[self.exist[promised.stream]]
         place_of = dict(zip(promised.own.tolist(), promised.places.tolist(), strict=True))
         wanted = torch.tensor([place_of[channel] for channel in own.tolist()])
-        if len(stream) != width or not torch.equal(stream if places is None else stream[places], wanted):
+        if len(stream) != width or not torch.equal(stream if before is None else stream[before[1]], wanted):
             raise Deviation(f"channels of {norm} are not in their places")
         return stream
 

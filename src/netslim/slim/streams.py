@@ -35,16 +35,28 @@ def selecting(graph: Graph) -> set[str]:
     }
 
 
-def can_scatter(graph: Graph) -> set[str]:
-    """BN layers of which a hook can scatter the channels: called once, and the output is that of the normalisation.
+def can_scatter(graph: Graph) -> dict[str, str]:
+    """BN layers of which a hook can scatter the channels -> the module whose hook does it.
 
-    (timm has BN layers that also compute an activation; and a network may compute with γ without calling the layer.)
+    They are called once, and their output is that of the normalisation; or a module inside them computes it from that
+    (timm's BN layers with an activation). A network may also compute with γ without calling the layer: not those.
     """
-    last: dict[str, int] = {}  # module -> where on the tape it, or a module inside, comes last
-    for position, node in enumerate(graph.tape.nodes):
+    nodes = graph.tape.nodes
+    span: dict[str, tuple[int, int]] = {}  # module -> where on the tape it, or a module inside, comes first and last
+    for position, node in enumerate(nodes):
         parts = node.module.split(".") if node.module is not None else []
-        last.update((".".join(parts[:i]), position) for i in range(1, len(parts) + 1))
-    return {name for name, (position, _) in _called_once(graph).items() if last.get(name) == position}
+        for module in (".".join(parts[:i]) for i in range(1, len(parts) + 1)):
+            span[module] = span.get(module, (position,))[0], position
+    found = {}
+    for name, (position, _) in _called_once(graph).items():
+        end = span.get(name, (0, -1))[1]
+        if end == position:
+            found[name] = name
+        elif end > position:
+            inner = nodes[position + 1].module or ""
+            if inner.startswith(f"{name}.") and span[inner][0] == position + 1 and span[inner][1] <= end:
+                found[name] = inner
+    return found
 
 
 def _called_once(graph: Graph) -> dict[str, tuple[int, Each]]:

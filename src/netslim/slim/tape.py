@@ -34,7 +34,7 @@ class Ref:
 class Node:
     """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args.
     `module`: the name of the innermost module that runs it; None if the model has no such module.
-    `places`: of a BN layer that scatters its channels: where they are in its output, shape (k,)."""
+    `scatter`: of a BN layer that scatters its channels: the module whose hook does it, and their places, (k,)."""
 
     op: Any
     name: str
@@ -43,7 +43,7 @@ class Node:
     reads: list[int]
     outs: list[int]
     module: str | None = None
-    places: Tensor | None = None
+    scatter: tuple[str, Tensor] | None = None
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Tape:
 
 
 SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
-SCATTER = "channel_place"  # the buffer of one that writes only some channels of its output
+SCATTER = "channel_place"  # the buffer for one that writes only some channels of its output
 ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one that was just overwritten
 
 
@@ -121,7 +121,9 @@ class _Recorder(TorchDispatchMode):
             result = result.contiguous(memory_format=torch.channels_last)
         if norm is not None:
             self.tape.nodes.pop()
-            norm.places, norm.outs[0] = self.tape.integers[node.args[2].index], self.add(result)
+            places = node.args[2].index
+            norm.scatter = self.tape.state[places].rpartition(".")[0], self.tape.integers[places]
+            norm.outs[0] = self.add(result)
             return result
         self.tape.nodes.append(node)
         outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
