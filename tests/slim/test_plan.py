@@ -1,6 +1,7 @@
 """A slim network survives the disk, and only as itself."""
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -79,6 +80,18 @@ def test_another_architecture_is_refused(tmp_path):
     strided.layer4[0].conv1.stride = (1, 1)
     with pytest.raises(ValueError, match=r"layer4.0.conv1 is .* stride \(2, 2\)"):
         netslim.load(tmp_path / "small.pt", strided)
+
+
+def test_files_without_an_entry_about_scattering_load(network, tmp_path):
+    dense, x = network
+    small = slimmed(dense, x)
+    netslim.save(small, tmp_path / "small.pt")
+    content = torch.load(tmp_path / "small.pt", weights_only=True)
+    plan = json.loads(content["plan"])
+    for step in plan["passes"]:
+        assert step.pop("scatter") == {}
+    torch.save({**content, "plan": json.dumps(plan)}, tmp_path / "old.pt")
+    assert torch.equal(netslim.load(tmp_path / "old.pt", dense)(x), small(x))
 
 
 def test_files_of_others_are_refused(tmp_path):
