@@ -27,7 +27,7 @@ def transpose(g: Graph, node: Node) -> Syms:
 def move(g: Graph, node: Node) -> Syms:
     """Run the operation itself on the ids."""
     reads = {ref: moved_ids(g, ref) for ref in node.reads}
-    if all(ids is None for ids in reads.values()):
+    if all(g.known(ref) is None for ref in node.reads):  # the numbers in an index are no ids
         return []
     if any(ids is None for ids in reads.values()):
         return barrier(g, node)

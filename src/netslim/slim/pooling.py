@@ -33,7 +33,7 @@ def renewed(g: Graph, small: Tensor) -> Tensor:
 
 
 def reduction(g: Graph, node: Node) -> Syms:
-    """mean, sum, amax over dimensions along which ids do not vary."""
+    """mean, max, var... over dimensions along which ids do not vary. Where a maximum is, nothing is known of."""
     x = node.args[0].index
     sym, shape = g.known(x), g.tape.shape[node.outs[0]]
     if sym is None:

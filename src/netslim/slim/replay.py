@@ -89,8 +89,10 @@ class Replay(Graph):
             raise Deviation("it reads other tensors")
         self.twin.update(zip(node.outs, twin.outs, strict=False))
         reads_twins = self.kept.issuperset(node.reads) and [self.twin[ref] for ref in node.reads] == twin.reads
-        if reads_twins and rule in SIZES_FROM_INPUTS and self._plain(self.dense.flows.get(self.position)):
-            self.kept.update(ref for ref in node.outs if self._certain(ref, rule is moving.concatenate))
+        plain = rule in SIZES_FROM_INPUTS and self._plain(self.dense.flows.get(self.position))
+        certain = [ref for ref in node.outs if self._certain(ref, rule is moving.concatenate)]
+        if reads_twins and plain and (certain or rule is not moving.concatenate):
+            self.kept.update(certain)
         else:
             self.step(node)
 

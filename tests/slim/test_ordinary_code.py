@@ -1,0 +1,68 @@
+"""What people write in forward: heads that concatenate levels, masks and indices that are viewed, maxima, modes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import netslim
+
+
+def block(ins, outs):
+    return nn.Sequential(nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU())
+
+
+class Net(nn.Module):
+    """A block of eight channels and some heads; `code` is its forward."""
+
+    def __init__(self, code):
+        super().__init__()
+        self.code = code
+        self.a, self.c, self.d = block(3, 8), nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+        self.l, self.m, self.table = nn.Linear(8, 4), nn.Linear(8, 2), nn.Embedding(1000, 3)
+
+    def forward(self, *args):
+        return self.code(self, *args)
+
+
+def pixels(x):
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1])
+
+
+IMAGES = {
+    "levels joined along space": lambda s, x: torch.cat([s.c(s.a(z)).flatten(2) for z in (x, F.max_pool2d(x, 2))], 2),
+    "levels joined along anchors": lambda s, x: torch.cat([pixels(s.c(s.a(z))) for z in (x, F.max_pool2d(x, 2))], 1),
+    "two heads joined along the batch": lambda s, x: torch.cat([s.c(s.a(x)), s.d(s.a(x))], 0),
+    "halves joined along height": lambda s, x: s.l(torch.cat([s.a(x[:, :, :4]), s.a(x[:, :, 4:])], 2).mean((2, 3))),
+    "joined with the input": lambda s, x: torch.cat([s.c(s.a(x))[:, :3], x], 2),
+    "mask of the input": lambda s, x: s.c(s.a(x) * (x[:, 0] > 0).unsqueeze(1)),
+    "max over pixels": lambda s, x: s.l(s.a(x).flatten(2).max(2)[0]),
+    "min over pixels": lambda s, x: s.l(s.a[:2](x).flatten(2).min(2).values + s.a[:2](x * 2).amin((2, 3))),
+    "spread over pixels": lambda s, x: s.l(s.a(x).std((2, 3)) + s.a(x).var((2, 3))),
+    "linear interpolation": lambda s, x: s.l(F.interpolate(s.a(x).flatten(2), scale_factor=2.0, mode="linear").mean(2)),
+    "nearest-exact": lambda s, x: s.c(F.interpolate(s.a(x), scale_factor=2.0, mode="nearest-exact")),
+    "reflection": lambda s, x: s.l(F.pad(s.a(x).flatten(2), (2, 1), mode="reflect").mean(2)),
+    "pooled with indices": lambda s, x: s.l(F.max_pool1d(s.a(x).flatten(2), 2).mean(2)),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images(name, oracle, images):
+    x = images(8)
+    model = oracle.lively(Net(IMAGES[name]), x)
+    keep = netslim.select_channels(model, 0.5, x)
+    assert (keep.prunable, keep.held_back) == (8, {})
+    assert oracle.prove(model, keep, x).a[0].out_channels == 4
+
+
+def test_tensors_that_are_no_channels_can_be_moved(oracle, images):
+    x, mask = images(8), torch.rand(4, 8, 8) > 0.5
+    model = oracle.lively(Net(lambda s, x, m: (s.c(s.a(x) * m.unsqueeze(1)), m[:, None])), (x, mask))
+    oracle.prove(model, netslim.select_channels(model, 0.5, (x, mask)), (x, mask), train=False)
+    raw = torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8)
+    model = oracle.lively(Net(lambda s, x: s.c(s.a(x.permute(0, 3, 1, 2).flip(3).double() / 255))), raw)
+    oracle.prove(model, netslim.select_channels(model, 0.5, raw), raw)
+    words = torch.randint(1000, (4, 8, 8))
+    look_up = lambda s, t: s.c(s.a(s.table(t.view(-1)).view(4, 8, 8, 3).permute(0, 3, 1, 2)))  # noqa: E731
+    model = oracle.lively(Net(look_up), words)
+    oracle.prove(model, netslim.select_channels(model, 0.5, words), words)
