@@ -52,7 +52,7 @@ def count(model: nn.Module, example_input: Any) -> Cost:
     >>> count(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.randn(1, 3, 6, 6))
     Cost(params=224, macs=3456, uncounted={})
     """
-    tape, error = record(model, example_input, training=False)
+    tape, error = record(model, example_input)
     if error:
         raise ValueError(f"the network does not run on the example input: {error}")
     macs, uncounted = 0, Counter[str]()

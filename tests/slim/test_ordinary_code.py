@@ -66,3 +66,62 @@ def test_tensors_that_are_no_channels_can_be_moved(oracle, images):
     look_up = lambda s, t: s.c(s.a(s.table(t.view(-1)).view(4, 8, 8, 3).permute(0, 3, 1, 2)))  # noqa: E731
     model = oracle.lively(Net(look_up), words)
     oracle.prove(model, netslim.select_channels(model, 0.5, words), words)
+
+
+def means(net, x):
+    return net.a(x).mean((2, 3))
+
+
+MODES = {  # what a network does in eval mode, and in training; the channels that can leave
+    "softmax": (lambda s, x: s.l(means(s, x).softmax(1)), lambda s, x: s.l(means(s, x)), 0),
+    "centred": (lambda s, x: s.l(means(s, x) - means(s, x).mean(1, keepdim=True)), lambda s, x: s.l(means(s, x)), 0),
+    "a number made from the width": (
+        lambda s, x: s.l(means(s, x) * means(s, x).shape[1] ** -0.5),
+        lambda s, x: s.l(means(s, x)),
+        0,
+    ),
+    "one head more": (lambda s, x: (s.l(means(s, x)), s.m(means(s, x))), lambda s, x: s.l(means(s, x)), 8),
+    "features": (lambda s, x: (s.l(means(s, x)), s.a(x)), lambda s, x: s.l(means(s, x)), 0),
+    "dropout": (lambda s, x: s.c(s.a(x)), lambda s, x: s.c(F.dropout(s.a(x), 0.0)), 8),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("training", [True, False])
+def test_code_that_asks_for_its_mode(name, training, oracle, images):
+    """Equal in the mode in which the model was not analysed first, too."""
+    evaluate, train, free = MODES[name]
+    x = images(8)
+    model = oracle.lively(Net(lambda s, x: (train if s.training else evaluate)(s, x)), x).train(training)
+    keep = netslim.select_channels(model, 0.5, x, coupling="keep" if free else "scatter")
+    assert keep.prunable == 8
+    small, masked = netslim.slim(model, keep, x), netslim.mask(model, keep)
+    for mode in (True, False):
+        assert oracle.deviation(masked.train(mode), small.train(mode), x) < 1e-9
+    if not free:
+        with pytest.raises(ValueError, match="can lose channels"):
+            netslim.select_channels(model, 0.5, x)
+
+
+def test_code_that_cannot_train_without_targets(oracle, images):
+    """As torchvision's detectors: analysed in eval mode alone."""
+
+    def forward(net, x):
+        if net.training:
+            raise ValueError("targets should not be none")
+        return net.c(net.a(x))
+
+    x = images(8)
+    model = Net(forward).double().eval()
+    for layer in netslim.bn_layers(model).values():
+        nn.init.normal_(layer.weight)
+    keep = netslim.select_channels(model, 0.5, x)
+    assert oracle.deviation(netslim.mask(model, keep), netslim.slim(model, keep, x), x) < 1e-9
+
+
+def test_nobody_sees_how_the_mode_is_watched(images):
+    netslim.select_channels(Net(lambda s, x: s.c(s.a(x))), 0.5, images(8).float())
+    assert "training" not in vars(nn.Module)
+    with pytest.raises(ValueError, match="does not run"):
+        netslim.select_channels(Net(lambda s, x: s.c(x)), 0.5, images(8).float())
+    assert "training" not in vars(nn.Module)

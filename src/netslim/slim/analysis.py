@@ -12,12 +12,15 @@ from torch.utils._pytree import tree_leaves
 from netslim.slim import emit, graph, shapes, sizes, tape
 from netslim.slim.prove import Proved
 
+MODES = ((True, False), (False,), (True,))
+
 
 def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] | None = None) -> graph.Graph:
     """Run the model once and build its graph. It is a copy that runs, so the model is left as it was.
 
     scattering: BN layers whose channels need not be those of the streams that they write (streams.can_scatter).
 
+    In both modes, where the model's own code asks which it is in; in one of them, where it cannot run in the other.
     Without numbers (shapes.py) where that is enough; if such a run fails, with numbers, for the true reason.
 
     Raises:
@@ -26,11 +29,14 @@ def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] 
     if example_input is None:
         raise ValueError("example_input is missing: give a batch as the model's forward takes it, e.g. one image")
     inputs = tape.tensors_in(example_input)
-    error = ""
-    for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
-        recorded, error = tape.record(emit.outline(model, emit.Changes(), on_meta), example_input, on_meta=on_meta)
-        if not error:
-            return build(model, recorded, scattering or {})
+    errors = {}
+    for modes in MODES:
+        for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
+            look = emit.outline(model, emit.Changes(), on_meta)
+            recorded, errors[modes] = tape.record(look, example_input, modes=modes, on_meta=on_meta)
+            if not errors[modes]:
+                return build(model, recorded, scattering or {})
+    error = errors[MODES[0] if model.training else MODES[1]]
     given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in inputs)
     raise ValueError(
         f"{type(model).__name__} does not run on the example input [{given}] (a tuple gives positional, a dict keyword "

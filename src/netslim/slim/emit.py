@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from netslim.slim import hooks
 from netslim.slim.clone import clone
-from netslim.slim.graph import Graph
+from netslim.slim.graph import Each, Graph
 from netslim.slim.shapes import META
 from netslim.slim.sizes import Sizes
 from netslim.slim.tape import state
@@ -65,11 +65,9 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
     A channel whose input does not exist is a carrier: any position will do.
     """
     result = {}
-    for flow in graph.flows.values():
-        norm = getattr(flow, "norm", "")
-        if norm not in graph.sources:
-            continue
-        source = graph.sources[norm]
+    flows = {flow.norm: flow for flow in graph.flows.values() if isinstance(flow, Each)}  # of two calls the last
+    for norm, source in graph.sources.items():
+        flow = flows[norm]
         layout = layouts[norm] if layouts and norm in layouts else source[exist[source]]
         wanted = flow.ins[0][exist[flow.out]]
         order = layout.argsort(stable=True)

@@ -56,8 +56,8 @@ def prove(
         held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
         state.exist = solve(graph, keep, held).exist
         state.changes = _changes(model, graph, state)
-        on_meta = graph.tape.on_meta
-        recorded = tape.record(emit.outline(model, state.changes, on_meta), example_input, on_meta=on_meta)
+        look = emit.outline(model, state.changes, graph.tape.on_meta)
+        recorded = tape.record(look, example_input, modes=graph.tape.modes, on_meta=graph.tape.on_meta)
         reordered = {name for name, _ in state.orders.order}
         found = replay(graph, state.exist, state.changes.cut, reordered, *recorded)
         if found.position is not None:

@@ -1,4 +1,4 @@
-"""How the network is run while it is recorded: which module is at work, and in which mode."""
+"""How the network is run while it is recorded: which module is at work, in which mode, and whether it asks for that."""
 
 from __future__ import annotations
 
@@ -31,18 +31,29 @@ def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
 
 
 @contextmanager
-def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
+def tracing_modes(model: nn.Module, training: bool) -> Iterator[list[nn.Module]]:
     """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
 
     Auxiliary heads (GoogLeNet) only run where the containers train. A BN layer is none, even with an activation as
     its child (timm): in training mode it would refuse a batch of one pixel.
+
+    Gives a list that fills with the containers that ask for their mode: only they can do something else in another.
     """
     before = {m: m.training for m in model.modules()}
+    containers = {m for m in before if any(m._modules.values()) and not isinstance(m, _BatchNorm)}
+    asked: list[nn.Module] = []
+
+    def read(module: nn.Module) -> bool:
+        if module in containers:
+            asked.append(module)
+        return bool(vars(module)["training"])
+
     for module in before:
-        container = any(child is not None for child in module._modules.values()) and not isinstance(module, _BatchNorm)
-        module.__dict__["training"] = training and container
+        vars(module)["training"] = training and module in containers
+    nn.Module.training = property(read, lambda module, mode: vars(module).update(training=mode))  # type: ignore[assignment]
     try:
-        yield
+        yield asked
     finally:
+        del nn.Module.training
         for module, mode in before.items():
-            module.__dict__["training"] = mode
+            vars(module)["training"] = mode

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -14,25 +15,34 @@ if TYPE_CHECKING:
 def selecting(graph: Graph) -> set[str]:
     """BN layers whose input others read too, or that cannot shrink: they get an index selection in front.
 
-    A layer that is called twice cannot have two selections, so it never selects; nor does one whose input repeats
-    ids (flattened images), because an id does not say which of its places is meant; nor one whose input and output
-    exist together anyway (a residual branch that ends in it and is channel by channel).
+    A layer that is called twice cannot have two selections, so it only selects if it reads the same channels each time
+    (as in training and in eval mode); nor does one whose input repeats ids (flattened images), because an id does not
+    say which of its places is meant; nor one whose input and output exist together anyway (a residual branch that ends
+    in it and is channel by channel).
     """
     classes = graph.ids.classes().numpy()
+    calls = _calls(graph)
+    last = {name: flows[-1][1] for name, flows in calls.items() if _read_the_same([f for _, f in flows], classes)}
     readers = np.zeros(graph.ids.count, dtype=np.int64)
     for flow in graph.flows.values():
-        for line in flow.reads:
-            readers[classes[line.numpy()]] += 1  # once per line, however often a class is in it
+        if last.get(flow.norm, flow) is flow:
+            for line in flow.reads:
+                readers[classes[line.numpy()]] += 1  # once per line, however often a class is in it
     for _, line in [*graph.demands, *graph.pins]:
         readers[classes[line.numpy()]] += 1
     return {
         name
-        for name, (_, flow) in _called_once(graph).items()
+        for name, flow in last.items()
         if name in graph.sources
         and len(graph.sources[name].unique()) == len(graph.sources[name])
         and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
         and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or graph.sources[name] is not flow.ins[0])
     }
+
+
+def _read_the_same(flows: list[Each], classes: npt.NDArray[np.int64]) -> bool:
+    first, *others = [classes[flow.ins[0].numpy()] for flow in flows]
+    return all(np.array_equal(first, line) for line in others)
 
 
 def can_scatter(graph: Graph) -> dict[str, str]:
@@ -48,8 +58,10 @@ def can_scatter(graph: Graph) -> dict[str, str]:
         for module in (".".join(parts[:i]) for i in range(1, len(parts) + 1)):
             span[module] = span.get(module, (position,))[0], position
     found = {}
-    for name, (position, _) in _called_once(graph).items():
-        end = span.get(name, (0, -1))[1]
+    for name, flows in _calls(graph).items():
+        if len(flows) > 1:
+            continue
+        position, end = flows[0][0], span.get(name, (0, -1))[1]
         if end == position:
             found[name] = name
         elif end > position:
@@ -59,10 +71,10 @@ def can_scatter(graph: Graph) -> dict[str, str]:
     return found
 
 
-def _called_once(graph: Graph) -> dict[str, tuple[int, Each]]:
-    """BN layers that are called once -> their position on the tape and their flow."""
+def _calls(graph: Graph) -> dict[str, list[tuple[int, Each]]]:
+    """BN layers -> the positions on the tape where they are called, and their flows there."""
     calls: dict[str, list[tuple[int, Each]]] = {}
     for position, flow in graph.flows.items():
         if not isinstance(flow.ins, Tensor) and flow.norm:
             calls.setdefault(flow.norm, []).append((position, flow))
-    return {name: found[0] for name, found in calls.items() if len(found) == 1}
+    return calls
