@@ -156,6 +156,92 @@ def test_bad_ratio_and_missing_batchnorm_are_named(tmp_path):
         ).fit(module, DataLoader(pictures(), 16))
 
 
+class Counting(Own):
+    """Counts its steps; without an example, so that one comes from the batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.example_input_array = 0, None
+
+    def training_step(self, batch, batch_idx):
+        self.steps += 1
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("error", (self(batch[0]).argmax(1) != batch[1]).float().mean())
+
+
+class Dictionaries(Counting):
+    def training_step(self, batch, batch_idx):
+        self.steps += 1
+        return Own.training_step(self, batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        Own.validation_step(self, batch, batch_idx)
+
+
+def fit(module, tmp_path, slimming, data=None, **options):
+    loader = DataLoader(data or TensorDataset(*pictures().tensors), 16, shuffle=True)
+    Trainer(max_epochs=1, accelerator="cpu", callbacks=[slimming], logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, **options).fit(
+        module, loader, DataLoader(loader.dataset, 48)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"network": "nett"}, "network='nett' is no part of Counting"),
+        ({"ratio": 0.95}, "highest reachable ratio"),
+        ({"floor": -1}, "floor must be 0 or more"),
+        ({"round_to": 0}, "round_to must be 1 or more"),
+        ({"split": "test"}, "needs test_dataloader"),
+        ({"example_input": torch.zeros(1, 3, 6, 6)}, "does not run on the example input"),
+    ],
+)
+def test_what_would_fail_after_the_training_fails_before_it(options, match, tmp_path):
+    module = Counting()
+    with pytest.raises(ValueError, match=match):
+        fit(module, tmp_path, netslim.Slimming(**{"ratio": 0.5, **options}))
+    assert module.steps == 0
+
+
+def test_batches_that_forward_does_not_take_need_an_example(tmp_path):
+    module = Dictionaries()
+    with pytest.raises(ValueError, match="give Slimming what it takes as example_input"):
+        fit(module, tmp_path, netslim.Slimming(0.5), pictures())
+    assert module.steps == 0
+    slimming = netslim.Slimming(0.5, example_input=torch.zeros(1, 1, 6, 6))
+    fit(module, tmp_path, slimming, pictures())
+    assert slimming.slimmed.stem[0].out_channels < 8
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": "0.5"}, {"ratio": 0.5, "split": "valid"}])
+def test_arguments_of_the_wrong_kind(wrong):
+    with pytest.raises(ValueError, match=r"prune ratio 0\.5 is outside|split is 'valid'"):
+        netslim.Slimming(**wrong)
+    for strength in ("1e-4", float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="must be positive"):
+            netslim.Sparsity(strength)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_the_example_has_the_trainers_precision(precision, tmp_path):
+    slimming = netslim.Slimming(0.5)
+    fit(Counting(), tmp_path, slimming, precision=precision)
+    assert slimming.slimmed.stem[0].weight.dtype == {"64-true": torch.float64, "bf16-true": torch.bfloat16}[precision]
+
+
+def test_the_look_at_the_data_changes_nothing(tmp_path):
+    trained = []
+    for callback in (netslim.Slimming(0.5), netslim.GammaHistogram()):
+        torch.manual_seed(0)
+        module = Counting()
+        fit(module, tmp_path, callback)
+        trained.append(module.state_dict())
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
 def test_slimming_inside_a_task_names_the_network(tmp_path):
     net = nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)

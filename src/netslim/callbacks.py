@@ -9,6 +9,7 @@ threshold at the end of the fit and makes the smaller network.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from netslim import sparsity
 from netslim.cost import count
@@ -38,7 +40,7 @@ class Sparsity(Callback):
     """
 
     def __init__(self, strength: float) -> None:
-        if not strength > 0:
+        if not (isinstance(strength, (int, float)) and 0 < strength < math.inf):
             raise ValueError(f"λ is {strength}; it must be positive, such as 1e-4")
         self.strength = strength
         self._scales: list[nn.Parameter] = []
@@ -120,8 +122,10 @@ class Slimming(Callback):
         coupling: Literal["keep", "group", "scatter"] = "keep",
         round_to: int = 1,
     ) -> None:
-        if not 0 <= ratio < 1:
+        if not (isinstance(ratio, (int, float)) and 0 <= ratio < 1):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
+        if split not in ("val", "test"):
+            raise ValueError(f"split is {split!r}; choose 'val' or 'test'")
         if recalibration_batches < 1:
             raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1")
         check_coupling(coupling)
@@ -134,13 +138,29 @@ class Slimming(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.split == "val" and not trainer.enable_validation:
             raise ValueError(
-                "Slimming measures with the validation loop, and there is none; add one, or set split='test'"
+                "Slimming measures with the validation loop, and there is none; add one, or give fit a "
+                "LightningDataModule with test_dataloader and set split='test'"
+            )
+        if self.split == "test" and getattr(trainer, "datamodule", None) is None:
+            raise ValueError("split='test' needs test_dataloader: give fit a LightningDataModule that has one")
+        if self.network not in dict(pl_module.named_modules()):
+            raise ValueError(
+                f"network={self.network!r} is no part of {type(pl_module).__name__}: give its attribute path"
             )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find now, and not after the training, that the network cannot be slimmed as asked."""
+        with torch.random.fork_rng(devices=[]):  # a look at the data must not change the training
+            example = self._example(pl_module, _data(trainer))
+        try:
+            self.check(pl_module.get_submodule(self.network), example)
+        except ValueError as error:
+            if self.example_input is None and "does not run" in str(error):
+                raise ValueError(f"{error}; give Slimming what it takes as example_input") from error
+            raise
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        if data is None:
-            data = _Loaders(trainer.train_dataloader, trainer.val_dataloaders)
+        data = _data(trainer)
         # Each process measures on its own device; a second process group inside a running one would hang.
         evaluator = Trainer(
             accelerator=trainer.strategy.root_device.type,
@@ -217,7 +237,18 @@ class Slimming(Callback):
             batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, module.device, 0), 0)
             example = batch[0] if isinstance(batch, (tuple, list)) else batch
             example = example[:1] if isinstance(example, Tensor) else example  # MACs are those of one image
-        return example
+        weight = next(module.get_submodule(self.network).parameters())
+
+        def fit(tensor: Tensor) -> Tensor:  # the trainer's precision may have changed the network
+            return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
+
+        return tree_map_only(Tensor, fit, example)
+
+
+def _data(trainer: Trainer) -> LightningDataModule:
+    """What ``fit`` was given."""
+    given: LightningDataModule | None = getattr(trainer, "datamodule", None)
+    return _Loaders(trainer.train_dataloader, trainer.val_dataloaders) if given is None else given
 
 
 class _Loaders(LightningDataModule):
