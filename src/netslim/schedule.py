@@ -12,11 +12,13 @@ def multistep(optimizer: Optimizer, epochs: int, at: Sequence[float] = (0.5, 0.7
     """Multiply the learning rate by ``factor`` at these shares of the epochs (section 4.2: 1/10 at 50 % and 75 %).
 
     A milestone that is not a whole epoch is rounded down, so that short schedules take every drop too (the authors'
-    script compares for equality and misses it, e.g. at 50 epochs).
+    script compares for equality and misses it, e.g. at 50 epochs); the first epoch has the full rate in any case.
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     >>> sorted(multistep(sgd, epochs=50).milestones)
     [25, 37]
+    >>> sorted(multistep(sgd, epochs=1).milestones)
+    [1, 1]
     """
-    return MultiStepLR(optimizer, milestones=[int(share * epochs) for share in at], gamma=factor)
+    return MultiStepLR(optimizer, milestones=[max(1, int(share * epochs)) for share in at], gamma=factor)

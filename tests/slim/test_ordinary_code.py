@@ -125,3 +125,19 @@ def test_nobody_sees_how_the_mode_is_watched(images):
     with pytest.raises(ValueError, match="does not run"):
         netslim.select_channels(Net(lambda s, x: s.c(x)), 0.5, images(8).float())
     assert "training" not in vars(nn.Module)
+
+
+def test_a_width_that_is_read_before_its_layer_runs(oracle, images):
+    """FiLM: a layer that is not pruned is viewed by the width of one that is."""
+
+    def film(net, x):
+        scale = net.film(x.mean((2, 3))).view(-1, 2, net.a[0].out_channels)
+        return net.c(torch.relu(scale[:, 0, :, None, None] * net.a[:2](x) + scale[:, 1, :, None, None]))
+
+    x = images(8)
+    model = Net(film)
+    model.film = nn.Linear(3, 16)
+    oracle.lively(model, x)
+    with pytest.raises(ValueError, match=r"can lose channels .8 by view"):
+        netslim.select_channels(model, 0.5, x, coupling="scatter")
+    oracle.prove(model, {"a.1": torch.arange(8) < 5}, x)

@@ -167,12 +167,13 @@ def untested(graph: Graph, exist: Tensor, units: Mapping[str, Tensor]) -> bool:
 
 def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
     """The channels that a deviating slice counts, else those that the operation reads, else those it makes, else those
-    of the one before."""
-    for position in range(found.position or 0, -1, -1):
+    of the one before; at last those of the ones after, whose modules' sizes it may have read."""
+    failed = found.position or 0
+    for position in [*range(failed, -1, -1), *range(failed + 1, len(graph.tape.nodes))]:
         for ids in [sizes.before_the_cut(graph, position), *touched(graph, position)]:
             if not exist[ids].all():
                 _release(graph, position)
-                return graph.tape.nodes[position].name, ids
+                return graph.tape.nodes[min(position, failed)].name, ids
     raise RuntimeError(f"no slim network could be proved equal to the masked one: {found.reason}")
 
 
