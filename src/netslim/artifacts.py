@@ -145,6 +145,8 @@ def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -
 def load_jobs(sweep: Path) -> list[Record]:
     """The finished jobs of a sweep, by λ, ratio and seed, with the records of their stages in place of the names.
 
+    Each stage's record has the "settings" that it was made with.
+
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: a record is damaged, or a job names a stage that is not there.
@@ -163,5 +165,8 @@ def _stage_record(sweep: Path, name: str) -> Record:
     record = finished(sweep / name)
     if record is None:
         raise ValueError(f"{sweep / name} has no record.json although a job names it; run the sweep's command again")
-    scales = sweep / name / "scales.json"
-    return {**record, "scales": read_json(scales)} if scales.exists() else record
+    for more in ("scales", "settings"):
+        path = sweep / name / f"{more}.json"
+        if path.exists():
+            record = {**record, more: read_json(path)}
+    return record

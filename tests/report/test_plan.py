@@ -30,3 +30,10 @@ def test_other_swept_keys_must_agree_with_the_job_s_command(job: dict[str, Any])
 
 def test_without_a_sweep_file_nothing_is_known_to_be_missing(job: dict[str, Any]) -> None:
     assert plan.unfinished(None, [job]) == []
+
+
+def test_a_setting_that_the_job_s_command_left_at_its_default_is_compared_too(job: dict[str, Any]) -> None:
+    sweep = {"command": "netslim -m label_smoothing=0,0.1", "jobs": [["label_smoothing=0"], ["label_smoothing=0.1"]]}
+    job["train"]["settings"] = {"label_smoothing": 0.0}
+    job["command"] = "netslim"
+    assert plan.unfinished(sweep, [job]) == ["netslim label_smoothing=0.1"]

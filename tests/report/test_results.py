@@ -48,18 +48,37 @@ def test_jobs_of_one_setting_are_one_part_sorted_by_lambda_ratio_and_seed(job: J
 def test_networks_are_never_averaged_together(job: Job) -> None:
     other = with_(job, train={**job["train"], "network": "resnet"})
     first, second = results.parts([job, other])
-    assert (first.label, second.label) == ("resnet, toy", "vgg, toy")
+    assert (first.label, second.label) == ("resnet", "vgg")
     assert len(first.jobs) == len(second.jobs) == 1
 
 
+def made(job: Job, train: dict[str, Any], **changes: Any) -> Job:
+    """The job, made with these settings of its training."""
+    return with_(job, train={**job["train"], "settings": train}, **changes)
+
+
 def test_jobs_with_other_settings_are_never_averaged_together(job: Job) -> None:
-    other = with_(job, command="netslim experiment=x lambda=0.0001 ratio=0.5 epochs=3")
-    assert [part.label for part in results.parts([job, other])] == ["vgg, toy", "vgg, toy, epochs=3"]
+    """Whatever their commands say."""
+    first = made(job, {"epochs": 2, "trainer": {"accumulate_grad_batches": 1}})
+    second = made(job, {"epochs": 2, "trainer": {"accumulate_grad_batches": 8}}, seed=1)
+    third = made(job, {"epochs": 3, "trainer": {"accumulate_grad_batches": 1}}, seed=2)
+    assert [part.label for part in results.parts([first, second, third])] == [
+        "epochs=2, trainer.accumulate_grad_batches=1",
+        "epochs=2, trainer.accumulate_grad_batches=8",
+        "epochs=3, trainer.accumulate_grad_batches=1",
+    ]
+
+
+def test_networks_of_one_name_with_other_settings_are_other_parts(job: Job) -> None:
+    jobs = [made(job, {"net": {"layers": layers}}, seed=seed) for seed, layers in enumerate(([4, 8], [4, 16]))]
+    assert [part.label for part in results.parts(jobs)] == ["net.layers=[4, 16]", "net.layers=[4, 8]"]
 
 
 def test_where_and_how_a_job_runs_makes_no_other_part(job: Job) -> None:
-    other = with_(job, seed=1, command="netslim experiment=x seed=1 trainer.devices=2 hydra.verbose=true outputs=/x")
-    assert len(results.parts([job, other])) == 1
+    first = made(job, {"lambda": 1e-4, "seed": 0, "trainer": {"accelerator": "cpu"}, "data": {"root": "/a"}})
+    second = made(job, {"lambda": 1e-4, "seed": 1, "trainer": {"accelerator": "gpu"}, "data": {"root": "/b"}}, seed=1)
+    (part,) = results.parts([first, second])
+    assert (part.label, len(part.jobs)) == ("", 2)
 
 
 def test_the_same_job_twice_is_an_error(job: Job) -> None:

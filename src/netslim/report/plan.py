@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
-from netslim.report.results import Record
+from omegaconf import OmegaConf
+
+from netslim.report.results import Record, settings
 
 
 def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
@@ -24,16 +27,25 @@ def asked(sweep: Record | None) -> list[Record]:
 
 
 def _is(job: Record, overrides: Sequence[str]) -> bool:
-    words = shlex.split(job["command"])
+    words, made = shlex.split(job["command"]), settings(job)
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in overrides:
         key, _, value = override.partition("=")
         if key in ("lambda", "ratio", "seed"):
             if float(value) != float(job[key]):
                 return False
+        elif key in made:
+            if made[key] != _parsed(value):
+                return False
         elif key in set_keys and override not in words:
             return False
     return True
+
+
+def _parsed(value: str) -> Any:
+    """A value as the command line means it: numbers, lists, null."""
+    plain: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+    return plain["value"]
 
 
 def _command(sweep: str, overrides: Sequence[str]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
-import shlex
+import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -102,10 +101,29 @@ class Part:
         return [job["finetune"] for job in self.at(strength, ratio) if job["finetune"]]
 
 
-def _settings(command: str) -> list[str]:
-    """The words of a job's command that may change what is trained: not λ, ratio, seed, nor where and how it runs."""
-    other = {"lambda", "ratio", "seed", "hydra", "name", "outputs", "trainer"}
-    return [word for word in shlex.split(command)[1:] if re.split(r"[=./]", word.lstrip("+~"))[0] not in other]
+# Neither what tells the jobs of a part apart, nor what cannot change a result.
+APART = {"lambda", "ratio", "seed", "train", "slim", "trainer.accelerator", "trainer.strategy", "data.root"}
+APART |= {"data.title", "data.eval_batch_size"}
+
+
+def settings(job: Record) -> dict[str, Any]:
+    """What a job was made with, by the names in its command: {"optimizer.lr": 0.1, "finetune.epochs": 5}."""
+    found: dict[str, Any] = {}
+    for stage in ("train", "slim", "finetune"):
+        for key, value in _flat((job[stage] or {}).get("settings", {})):
+            if stage == "finetune" and key in ("lr", "epochs"):
+                key = f"finetune.{key}"
+            if key not in APART:
+                found.setdefault(key, value)
+    return found
+
+
+def _flat(nested: Record, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def parts(jobs: Sequence[Record]) -> list[Part]:
@@ -116,23 +134,38 @@ def parts(jobs: Sequence[Record]) -> list[Part]:
     """
     for job in jobs:
         check(job)
-    settings = [_settings(job["command"]) for job in jobs]
-    shared = set(settings[0]).intersection(*settings) if settings else set()
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for job, words in zip(jobs, settings, strict=True):
-        own = " ".join(word for word in words if word not in shared)
-        groups.setdefault((job["train"]["network"], job["train"]["data"], own), []).append(job)
+    for job, label in zip(jobs, _differences(jobs, named=False), strict=True):
+        groups.setdefault((job["train"]["network"], job["train"]["data"], label), []).append(job)
+    for (network, data, label), members in list(groups.items()):  # other networks or data of the same name
+        del groups[network, data, label]
+        for job, more in zip(members, _differences(members, named=True), strict=True):
+            groups.setdefault((network, data, ", ".join(filter(None, (label, more)))), []).append(job)
+    several = [len({key[i] for key in groups}) > 1 for i in range(3)]
     result = []
-    for (network, data, own), members in sorted(groups.items(), key=lambda item: item[0]):
+    for key, members in sorted(groups.items(), key=lambda item: item[0]):
         members.sort(key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
         for a, b in itertools.pairwise(members):
             if all(a[key] == b[key] for key in ("lambda", "ratio", "seed")):
                 raise ValueError(
                     f"{_title(a)} was recorded twice ({a['slim']['name']} and {b['slim']['name']}): remove one of them"
                 )
-        label = "" if len(groups) == 1 else ", ".join(filter(None, (network, data, own)))
-        result.append(Part(label, members))
+        result.append(Part(", ".join(itertools.compress(key, several)), members))
     return result
+
+
+def _differences(jobs: Sequence[Record], named: bool) -> list[str]:
+    """For each job, the settings that not all share; named: those of the network and the data, else the others."""
+    words = [
+        {
+            f"{key}={json.dumps(value)}"
+            for key, value in settings(job).items()
+            if key.startswith(("net.", "data.")) == named
+        }
+        for job in jobs
+    ]
+    shared = set[str]().union(*words).intersection(*words)
+    return [", ".join(sorted(word.replace('"', "") for word in own - shared)) for own in words]
 
 
 def _title(job: Record) -> str:
