@@ -158,3 +158,8 @@ def test_the_lock_and_the_scraps_of_a_killed_process_are_in_nobodys_way(tmp_path
     assert (folder / ".lock").exists()
     assert artifacts.stage(tmp_path, "train", {}, lambda _: {"done": True}, seed=0)["done"]
     assert not (folder / ".last.ckpt.x7a").exists()
+
+
+def test_a_missing_file_of_a_finished_stage_names_the_folder_to_remove(tmp_path):
+    with pytest.raises(ValueError, match=r"weights.pt is missing; remove the folder .*train_x and give the command"):
+        artifacts.made(tmp_path / "train_x", "weights.pt")

@@ -15,7 +15,7 @@ from netslim.__main__ import CONF
 from netslim.data import InMemoryData
 from netslim.sparsity import bn_layers
 
-NETS = sorted(path.stem for path in (CONF / "net").glob("*.yaml"))
+NETS = sorted(path.stem for path in (CONF / "net").glob("*.yaml") if path.stem != "own")
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 

@@ -1,5 +1,6 @@
 """Wrong input as a user meets it: one line on stderr that names it, exit code 2, nothing trained."""
 
+import json
 import sys
 
 import pytest
@@ -14,7 +15,20 @@ SMALL = [
 ]  # fmt: skip
 
 WRONG = {
-    "epoch=3": "epoch",
+    "epoch=3": "there is no setting 'epoch', perhaps epochs",
+    "lamda=1": "there is no setting 'lamda', perhaps lambda",
+    "+lamda=1": "there is no setting 'lamda', perhaps lambda",
+    "+batch_size=32": "there is no setting 'batch_size'",
+    "+finetune.epoch=3": "there is no setting 'finetune.epoch'",
+    "+trainer.max_epochs=9": "trainer.max_epochs is set by netslim itself; use epochs=",
+    "+trainer.callbacks=[]": "trainer.callbacks is set by netslim itself",
+    "+slimming.colour=3": "colour",
+    "scheduler.at=0.5": "scheduler.at=0.5 is no list of shares",
+    "scheduler.factor=abc": "scheduler.factor=abc is not a number",
+    "slimming.recalibration_batches=many": "recalibration_batches is many; it must be at least 1",
+    "data.crop_padding=-1": "crop_padding=-1 is too small",
+    "data.mean=0.5": "give a list with a number per channel",
+    "data.val_size=1.5": "val_size=1.5 of 64 training images",
     "net=vgg99": "vgg19",  # what there is
     "net._target_=netslim.nets.NoSuch": "netslim.nets.NoSuch",
     "+net.colour=3": "colour",
@@ -73,3 +87,24 @@ def test_the_remedy_for_a_network_of_torchvision_is_another_data_set(tmp_path, m
 @pytest.mark.parametrize(("root", "named"), [(["data.root=nowhere"], "nowhere/train"), ([], "data.root")])
 def test_a_missing_folder_is_named(root, named, tmp_path, monkeypatch, capsys):
     assert named in refused(monkeypatch, capsys, ["data=image_folder", *root, f"outputs={tmp_path}"])
+
+
+def test_a_network_of_ones_own_by_its_name_alone(tmp_path, monkeypatch):
+    """As the README has it."""
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, width=8):\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
+        "                         nn.Flatten(), nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    GlobalHydra.instance().clear()
+    sweep.started.clear()
+    small = [word for word in SMALL if not word.startswith("net.")]
+    words = ["net=own", "net._target_=mine.net", "+net.width=6", f"outputs={tmp_path}", "name=own", *small]
+    monkeypatch.setattr(sys, "argv", ["netslim", *words])
+    application.main()
+    (record,) = (tmp_path / "own").glob("train_*/record.json")
+    assert json.loads(record.read_text())["network"] == "net"
+    (slimmed,) = (tmp_path / "own").glob("slim_*/record.json")
+    assert json.loads(slimmed.read_text())["removed"] == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import warnings
@@ -206,7 +207,9 @@ def _line(error: BaseException) -> str:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     text = " ".join(dict.fromkeys(" ".join(str(link).split()) for link in chain)) or type(error).__name__
-    return text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
+    text = text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
+    # Hydra would have it added with +, and then nobody would read it.
+    return re.sub(r"Could not override '(\w+)'.*", lambda found: configuration.unknown(found[1]), text)
 
 
 if __name__ == "__main__":

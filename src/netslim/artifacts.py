@@ -124,6 +124,17 @@ def finished(folder: Path) -> Record | None:
     return read_json(path) if path.exists() else None
 
 
+def made(folder: Path, name: str) -> Path:
+    """A file of a finished stage.
+
+    Raises:
+        ValueError: it is not there any more.
+    """
+    if not (folder / name).exists():
+        raise ValueError(f"{folder / name} is missing; remove the folder {folder} and give the command again")
+    return folder / name
+
+
 # Sweeps and jobs.
 
 

@@ -126,7 +126,7 @@ class Slimming(Callback):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if split not in ("val", "test"):
             raise ValueError(f"split is {split!r}; choose 'val' or 'test'")
-        if recalibration_batches < 1:
+        if not isinstance(recalibration_batches, int) or recalibration_batches < 1:
             raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1")
         check_coupling(coupling)
         self.ratio, self.network, self.split = ratio, network, split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -16,16 +17,35 @@ from netslim.task import SlimmingTask
 
 # Settings that cannot change a result do not make another stage.
 WITHOUT_EFFECT = {
-    "data": ("cache_dir", "download"),
+    "data": ("cache_dir",),
     # Of the devices only their total matters; pipeline.run adds it.
     "trainer": ("enable_progress_bar", "enable_model_summary", "devices", "num_nodes"),
 }
+
+SETTINGS = (
+    *(
+        "net",
+        "data",
+        "optimizer",
+        "scheduler",
+        "slimming",
+        "trainer",
+        "experiment",
+        "outputs",
+        "name",
+        "lambda",
+        "ratio",
+    ),
+    *("seed", "epochs", "label_smoothing", "channels_last", "compile", "threads", "finetune"),
+)
+OWN = {"max_epochs": "epochs=", "callbacks": "", "logger": "", "default_root_dir": "outputs="}  # of the trainer
 
 RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")
 
 
 def arguments(cfg: DictConfig) -> dict[str, Any]:
     """The keyword arguments of ``pipeline.run``: plain numbers, and factories made by Hydra."""
+    _check_added(cfg)
     if "lr" in cfg.optimizer:
         number(cfg, "optimizer.lr", float)  # else the error would name finetune.lr, which asks for it
     optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler")
@@ -48,9 +68,28 @@ def arguments(cfg: DictConfig) -> dict[str, Any]:
         "task": partial(task, optimizer=optimizer),
         "finetune_task": partial(task, optimizer=partial(optimizer, lr=number(cfg, "finetune.lr", float))),
         "trainer": _partial(cfg, "trainer"),
-        "slimming": instantiate(cfg.slimming),
+        "slimming": _partial(cfg, "slimming"),
         "settings": _settings(cfg),
     }
+
+
+def _check_added(cfg: DictConfig) -> None:
+    """A setting that a command adds with + must be one that somebody reads."""
+    for word in HydraConfig.get().overrides.task:
+        key = word.lstrip("+").partition("=")[0].partition("@")[0]
+        top = key.partition(".")[0]
+        alien = top not in SETTINGS and key not in HydraConfig.get().runtime.choices
+        if word.startswith("+") and (alien or (top == "finetune" and key not in ("finetune.epochs", "finetune.lr"))):
+            raise ValueError(unknown(key))
+    for key, remedy in OWN.items():
+        if key in cfg.trainer:
+            raise ValueError(f"trainer.{key} is set by netslim itself" + (f"; use {remedy}" if remedy else ""))
+
+
+def unknown(key: str) -> str:
+    """What to say of a setting that does not exist."""
+    close = difflib.get_close_matches(key, SETTINGS, 1)
+    return f"there is no setting {key!r}{f', perhaps {close[0]}' if close else ''}; netslim --cfg job shows all"
 
 
 def _network_name(cfg: DictConfig) -> str:

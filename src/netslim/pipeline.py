@@ -150,7 +150,7 @@ def slim(
     told = describe_run(command)
     images = data()
     dense = network(num_classes=images.num_classes)
-    dense.load_state_dict(files.read_tensors(trained / "weights.pt"))
+    dense.load_state_dict(files.read_tensors(artifacts.made(trained, "weights.pt")))
     quiet = trainer(
         logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **ranks.on_one_device()
     )
@@ -174,7 +174,7 @@ def finetune(
     """Fine-tuning (section 3): the slim network, the same recipe, no penalty."""
     lightning.seed_everything(seed, verbose=False)
     images = data(seed=seed)
-    small = load(slimmed / "slim.pt", network(num_classes=images.num_classes))
+    small = load(artifacts.made(slimmed, "slim.pt"), network(num_classes=images.num_classes))
     module = task(small, strength=0.0)
     _, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
     if ranks.is_first():

@@ -21,4 +21,8 @@ def multistep(optimizer: Optimizer, epochs: int, at: Sequence[float] = (0.5, 0.7
     >>> sorted(multistep(sgd, epochs=1).milestones)
     [1, 1]
     """
+    if isinstance(at, (int, float, str)) or not all(isinstance(share, (int, float)) for share in at):
+        raise ValueError(f"scheduler.at={at} is no list of shares of the epochs, such as [0.5,0.75]")
+    if not isinstance(factor, (int, float)):
+        raise ValueError(f"scheduler.factor={factor} is not a number")
     return MultiStepLR(optimizer, milestones=[max(1, int(share * epochs)) for share in at], gamma=factor)

@@ -52,6 +52,10 @@ class InMemoryData(LightningDataModule):
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"batch_size={batch_size}, eval_batch_size={eval_batch_size}: both must be at least 1")
+        if crop_padding < 0:
+            raise ValueError(f"crop_padding={crop_padding} is too small; give 0 or more")
+        if isinstance(mean, (int, float)) or isinstance(std, (int, float)):
+            raise ValueError(f"mean={mean}, std={std}: give a list with a number per channel, such as [0.5]")
         self.source, self.title = source, title
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
@@ -181,8 +185,11 @@ def stratified_split(labels: Tensor, held_out: float, *, seed: int) -> tuple[Ten
     [0, 0, 1, 1]
     """
     total = round(held_out * len(labels)) if 0 < held_out < 1 else int(held_out)
-    if not 0 <= total < len(labels):
-        raise ValueError(f"val_size={held_out} of {len(labels)} training images; choose at least 0 and fewer than all")
+    if not 0 <= total < len(labels) or (held_out >= 1 and held_out != total):
+        raise ValueError(
+            f"val_size={held_out} of {len(labels)} training images; choose at least 0 and fewer than all, a whole "
+            "number or a share under 1"
+        )
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
     rank = torch.empty(len(labels))
