@@ -77,3 +77,17 @@ def test_the_streams_of_a_shufflenet_stay_whole(oracle, images):
     stream = {name for name in layers if name.endswith(("branch1.3", "branch2.6"))}  # what a unit writes
     assert layers.keys() - keep.keys() == stream
     assert keep.held_back == {"coupled": sum(layers[name].num_features for name in stream)}
+
+
+def test_what_is_not_zero_where_its_input_is_names_itself(images):
+    """Nothing is coupled here: a removed channel would be 0.5 behind the sigmoid."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Sigmoid(), nn.Conv2d(8, 2, 1)).double()
+    with pytest.raises(ValueError, match=r"can lose channels .8 by sigmoid"):
+        netslim.select_channels(model, 0.5, images(8))
+
+
+def test_layers_that_are_not_run_are_named(images):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)).double()
+    model[0].average = nn.BatchNorm2d(5).double()
+    keep = netslim.select_channels(model, 0.5, images(8))
+    assert (keep.prunable, keep.held_back) == (8, {"not run with the example input": 5})

@@ -31,6 +31,9 @@ from netslim.slim.ids import Ids
 Numbers = npt.NDArray[np.int64]
 
 
+NOT_RUN = "not run with the example input"
+
+
 @dataclass
 class Units:
     """BN name -> unit number per channel (-1: cannot leave), shape (C,); and the unit's score in each place.
@@ -53,6 +56,10 @@ def units(
     classes = graph.classes
     worst = _scores(graph, scales)
     why = np.full(len(worst), "coupled", dtype=object)
+    for position, flow in graph.flows.items():
+        if isinstance(flow, Each) and not flow.norm and flow.zero == "never":
+            reached = classes[flow.out]
+            why[reached[worst[reached].isinf()].numpy()] = graph.tape.nodes[position].name  # not 0 where its input is
     for reason, line in [*graph.pins, *graph.demands, *frozen]:
         worst[classes[line]] = torch.inf
         why[classes[line].numpy()] = reason
@@ -64,7 +71,9 @@ def units(
         if (mine == mine[0]).all():
             worst[unit == mine[0]] = torch.inf
     found, held = Units({}, {}, {}), Counter[str]()
-    for name, out in _norm_outputs(graph).items():
+    outs = _norm_outputs(graph)
+    held[NOT_RUN] = sum(len(gamma) for name, gamma in scales.items() if name not in outs)
+    for name, out in outs.items():
         mine = classes[out]
         allowed = worst[mine].isfinite()
         if name in scales:
@@ -72,7 +81,7 @@ def units(
             if allowed.any():
                 found.number[name] = unit[mine].where(allowed, -1)
                 found.score[name] = worst[mine].where(allowed, 0.0)
-    found.held_back.update(held.most_common())
+    found.held_back.update((reason, count) for reason, count in held.most_common() if count)
     return found
 
 

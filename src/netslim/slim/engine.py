@@ -37,7 +37,7 @@ class Selection(dict[str, Tensor]):
     `removed` rises with the ratio; so does `delivered`, except where parts of a tensor that the code splits or shuffles
     must stay equally wide: what holds them at one ratio need not at another.
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
-    others too; or an operation).
+    others too; an operation; or that the layer was not run).
     scattering: BN layers that may write only some channels of their streams -> the modules whose hooks do it.
     """
 
