@@ -103,7 +103,7 @@ def test_a_job_that_left_no_word_is_named_with_where_it_ran(tmp_path, capsys):
 
 
 def test_one_job_per_gpu_or_per_threads(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(sweep, "processor_cores", lambda: 8)
     monkeypatch.setattr(lease, "visible", list)
     assert [sweep.workers(threads, 1, "auto") for threads in (None, 1, 3, 16)] == [1, 8, 2, 1]
     monkeypatch.setattr(lease, "visible", lambda: ["0", "1", "2", "3"])

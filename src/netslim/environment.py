@@ -47,7 +47,7 @@ def updated(earlier: Mapping[str, str]) -> str:
 
 def hardware() -> str:
     """One line: accelerators if torch sees any, the processor cores this process may use, how many processes."""
-    cores = f"{_cores()} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
+    cores = f"{processor_cores()} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         cores = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -55,7 +55,8 @@ def hardware() -> str:
     return cores
 
 
-def _cores() -> int:
+def processor_cores() -> int:
+    """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import warnings
@@ -22,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from netslim import artifacts, command, lease, ranks, report, status
+from netslim.environment import processor_cores
 
 log = logging.getLogger("netslim")
 
@@ -123,7 +123,7 @@ def workers(threads: int | None, devices: Any, accelerator: str) -> int:
     if gpus:
         each = devices if isinstance(devices, int) and devices > 0 else len(gpus)
         return max(1, len(gpus) // each)
-    return max(1, (os.cpu_count() or 1) // threads) if threads else 1
+    return max(1, processor_cores() // threads) if threads else 1
 
 
 OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)

@@ -59,14 +59,15 @@ def summary(parts: Sequence[Part], unfinished: Sequence[str]) -> Section:
         + formats.seeds_note(len(jobs) for *_, jobs in groups),
         grouped=True,
     )
-    if parts[0].label:
+    if len(parts) > 1:
         rows = [[label, *row] for (label, *_), row in zip(groups, table.rows, strict=True)]
         table = replace(table, head=["part", *table.head], rows=rows, align="w" + table.align)
     blocks: list[Block] = [table]
     blocks += [pruning.over_ratios(part) for part in parts if len(part.ratios) > 2]
     if unfinished:
         many = "One job of the sweep has" if len(unfinished) == 1 else f"{len(unfinished)} jobs of the sweep have"
-        blocks += [Text(f"{many} not finished yet. To run just one:"), Lines(list(unfinished))]
+        forget = "To forget those that were a mistake, remove sweep.json."
+        blocks += [Text(f"{many} not finished yet. {forget} To run just one:"), Lines(list(unfinished))]
     return Section("Summary", blocks)
 
 

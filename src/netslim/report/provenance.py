@@ -48,7 +48,7 @@ def _schedule(record: Record) -> str:
 
 def _budgets(parts: Sequence[Part]) -> Table:
     found = sorted({(part.label, job["lambda"], float(job["train"]["budget"])) for part in parts for job in part.jobs})
-    if parts[0].label:
+    if len(parts) > 1:
         rows = [[label, formats.strength(strength), f"{budget:.3g}"] for label, strength, budget in found]
         return Table(["part", "λ", "shrinkage budget"], rows, "llr", "In units of γ.")
     rows = [[formats.strength(strength), f"{budget:.3g}"] for _, strength, budget in found]
