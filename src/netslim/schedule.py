@@ -19,7 +19,7 @@ def multistep(optimizer: Optimizer, epochs: int, at: Sequence[float] = (0.5, 0.7
     >>> sorted(multistep(sgd, epochs=50).milestones)
     [25, 37]
     >>> sorted(multistep(sgd, epochs=1).milestones)
-    [1, 1]
+    [1]
     """
     if isinstance(at, (int, float, str)) or not all(isinstance(share, (int, float)) for share in at):
         raise ValueError(f"scheduler.at={at} is no list of shares of the epochs, such as [0.5,0.75]")
