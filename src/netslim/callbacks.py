@@ -26,6 +26,7 @@ from netslim.recalibration import reestimated_statistics
 from netslim.slim import select_channels, slim
 from netslim.slim.checks import check_coupling
 from netslim.task import penalty_weight
+from netslim.threshold import is_number
 
 
 class Sparsity(Callback):
@@ -40,7 +41,7 @@ class Sparsity(Callback):
     """
 
     def __init__(self, strength: float) -> None:
-        if not (isinstance(strength, (int, float)) and 0 < strength < math.inf):
+        if not (is_number(strength) and 0 < strength < math.inf):
             raise ValueError(f"λ is {strength}; it must be positive, such as 1e-4")
         self.strength = strength
         self._scales: list[nn.Parameter] = []
@@ -122,7 +123,7 @@ class Slimming(Callback):
         coupling: Literal["keep", "group", "scatter"] = "keep",
         round_to: int = 1,
     ) -> None:
-        if not (isinstance(ratio, (int, float)) and 0 <= ratio < 1):
+        if not (is_number(ratio) and 0 <= ratio < 1):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if split not in ("val", "test"):
             raise ValueError(f"split is {split!r}; choose 'val' or 'test'")

@@ -22,22 +22,9 @@ WITHOUT_EFFECT = {
     "trainer": ("enable_progress_bar", "enable_model_summary", "devices", "num_nodes"),
 }
 
-SETTINGS = (
-    *(
-        "net",
-        "data",
-        "optimizer",
-        "scheduler",
-        "slimming",
-        "trainer",
-        "experiment",
-        "outputs",
-        "name",
-        "lambda",
-        "ratio",
-    ),
-    *("seed", "epochs", "label_smoothing", "channels_last", "compile", "threads", "finetune"),
-)
+GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
+PLAIN = ("lambda", "ratio", "seed", "epochs", "finetune", "label_smoothing", "channels_last", "compile", "threads")
+SETTINGS = (*GROUPS, *PLAIN, "outputs", "name")
 OWN = {"max_epochs": "epochs=", "callbacks": "", "logger": "", "default_root_dir": "outputs="}  # of the trainer
 
 RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")

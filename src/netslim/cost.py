@@ -16,8 +16,8 @@ from torch import nn
 
 from netslim.slim.computing import convolution, linear, matrix_product
 from netslim.slim.macs import node_macs
+from netslim.slim.recorder import record
 from netslim.slim.rules import RULES
-from netslim.slim.tape import record
 
 # fmt: off
 FREE = {name for name, rule in RULES.items() if rule not in (convolution, linear, matrix_product)} | {

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from netslim.slim.tape import call, tensors_in, tracing_modes
+from netslim.slim.running import tracing_modes
+from netslim.slim.tape import call, tensors_in
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def threshold(
 
 
 def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int) -> None:
-    if not (isinstance(ratio, Real) and 0 <= ratio < 1):
+    if not (is_number(ratio) and 0 <= ratio < 1):
         raise ValueError(f"ratio must be in [0, 1), got {ratio!r}")
     if not (isinstance(floor, Integral) and floor >= 0):
         raise ValueError(f"floor must be 0 or more channels, got {floor!r}")
@@ -80,6 +80,11 @@ def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int
     if not scales:
         raise ValueError("there is no BatchNorm channel to choose from")
     check_scales(scales)
+
+
+def is_number(value: object) -> bool:
+    """NumPy's and whole ones too."""
+    return isinstance(value, Real)
 
 
 def check_scales(scales: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """netslim beside torch-pruning's BNScalePruner, on the same networks, inputs and threads: `make bench`.
 
-Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN statistics of its own input. Measured:
+Measured:
 
     seconds     analysis and removal of half the channels: select_channels + slim; BNScalePruner(...) + step().
                 float32, batch of one, median of the repeats, the tools in turn; cpu: the processor's time for it
@@ -15,8 +15,7 @@ Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN s
     speed       of a forward pass when half of the channels are asked for: times as fast as the dense network; float32,
                 eval mode, batch of three, median of the repeats, the networks in turns
 
-Which channels a tool kept is read off its result, the same way for all: before, running_mean numbers the channels.
-A tool that fails makes a cell of the table, not the end of the run.
+The networks and the tools are in slim_sides.py. A tool that fails makes a cell of the table, not the end of the run.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
+from slim_sides import NETWORKS, TOOLS, Marks, build, set_zero, shrink
 from tables import RATIOS, Row, csv_text, markdown, right_cells
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -45,82 +44,7 @@ from torch.utils._pytree import tree_leaves
 import netslim
 from netslim.environment import hardware
 
-NETWORKS = (
-    "vgg11_bn,vgg13_bn,vgg16_bn,vgg19_bn,resnet18,resnet50,resnext50_32x4d,wide_resnet50_2,densenet121,mobilenet_v2,"
-    "mobilenet_v3_small,mobilenet_v3_large,mnasnet1_0,efficientnet_b0,efficientnet_v2_s,regnet_y_400mf,regnet_x_400mf,"
-    "shufflenet_v2_x1_0,googlenet,inception_v3"
-)
 QUICK = {"networks": "resnet18,mobilenet_v3_small", "repeats": 1, "size": 64}
-
-Tool = Callable[[nn.Module, float, Tensor], nn.Module]  # (network, ratio, input) -> smaller; the network may be used up
-Marks = dict[str, Tensor]  # BN name -> bool (C,)
-
-
-def slimmed(model: nn.Module, ratio: float, x: Tensor, *, coupling: str) -> nn.Module:
-    keep = netslim.select_channels(model, ratio=ratio, example_input=x, coupling=coupling)
-    return netslim.slim(model, keep, example_input=x)
-
-
-def rival(model: nn.Module, ratio: float, x: Tensor) -> nn.Module:
-    import torch_pruning
-
-    pruner = torch_pruning.pruner.BNScalePruner(
-        model,
-        x,
-        importance=torch_pruning.importance.BNScaleImportance(),
-        global_pruning=True,
-        pruning_ratio=ratio,
-        ignored_layers=[m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == 1000],
-    )
-    pruner.step()
-    return model
-
-
-TOOLS: dict[str, Tool] = {
-    "group": partial(slimmed, coupling="group"),  # residual streams too, as the rival does
-    "keep": partial(slimmed, coupling="keep"),  # netslim's default
-    "scatter": partial(slimmed, coupling="scatter"),
-    "rival": rival,
-}
-
-
-def build(name: str) -> nn.Module:
-    """A network of torchvision, without randomness in its forward pass."""
-    more = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model = torchvision.models.get_model(name, weights=None, **more)
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, (nn.Dropout, torchvision.ops.StochasticDepth)):
-            module.p = 0.0
-    for bn in netslim.bn_layers(model).values():
-        sign = 1.0 - 2.0 * (torch.rand_like(bn.weight) < 0.3)
-        bn.weight.data = (0.3 + torch.rand_like(bn.weight)) * sign
-        nn.init.normal_(bn.bias, std=0.3)
-    return model.eval()
-
-
-def shrink(tool: Tool, model: nn.Module, ratio: float, x: Tensor) -> tuple[nn.Module, Marks]:
-    """The smaller network, and the channels that are in place there with a γ other than 0."""
-    numbered, dense = copy.deepcopy(model), netslim.bn_layers(model)
-    for bn in netslim.bn_layers(numbered).values():
-        bn.running_mean = torch.arange(len(bn.weight), dtype=bn.weight.dtype)
-    small = tool(numbered, ratio, x)
-    kept = {name: torch.zeros(len(bn.weight), dtype=torch.bool) for name, bn in dense.items()}
-    for name, bn in netslim.bn_layers(small).items():
-        numbers = bn.running_mean.long()
-        kept[name][numbers[bn.weight != 0]] = True
-        bn.running_mean = dense[name].running_mean[numbers].clone()
-    return small, kept
-
-
-def set_zero(model: nn.Module, marks: Marks) -> nn.Module:
-    """γ = β = 0 on the marked channels."""
-    layers = netslim.bn_layers(model)
-    for name, marked in marks.items():
-        layers[name].weight.data[marked] = 0.0
-        layers[name].bias.data[marked] = 0.0
-    return model
 
 
 def seconds(model: nn.Module, x: Tensor, repeats: int) -> Row:

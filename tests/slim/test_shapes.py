@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 
 import netslim
-from netslim.slim import engine, shapes, tape
+from netslim.slim import engine, recorder, shapes
 
 aten = torch.ops.aten
 
@@ -81,7 +81,7 @@ def test_a_network_without_numbers_makes_the_same_tape(name):
     model = torchvision.models.get_model(name, num_classes=10, **options)
     image = torch.randn(2, 3, 64, 64)
     hollow = engine.analyse(model, image).tape
-    real, error = tape.record(model, image, modes=hollow.modes)
+    real, error = recorder.record(model, image, modes=hollow.modes)
     assert hollow.on_meta
     assert not real.on_meta
     assert not error

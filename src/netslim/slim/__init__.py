@@ -2,7 +2,8 @@
 
 Slimming as dead-channel elimination, the same for every architecture. Read it in this order:
 
-    tape.py      run the model once and write down its ATen operations   (running.py; shapes.py: without arithmetic)
+    recorder.py  run the model and write its ATen operations onto a tape   (tape.py; running.py: in which mode;
+                 shapes.py: without arithmetic)
     ids.py       a number for every channel, and who must exist together
     rules.py     what each operation does to channels: one table (computing.py, pooling.py, moving.py)
     graph.py     the rules run over the tape: dependencies, free of PyTorch

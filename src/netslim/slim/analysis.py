@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from netslim.slim import emit, graph, shapes, sizes, tape
+from netslim.slim import emit, graph, shapes, sizes
 from netslim.slim.prove import Proved
+from netslim.slim.recorder import record
+from netslim.slim.tape import Tape, tensors_in
 
 MODES = ((True, False), (False,), (True,))
 
@@ -28,12 +30,12 @@ def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] 
     """
     if example_input is None:
         raise ValueError("example_input is missing: give a batch as the model's forward takes it, e.g. one image")
-    inputs = tape.tensors_in(example_input)
+    inputs = tensors_in(example_input)
     errors = {}
     for modes in MODES:
         for on_meta in (True, False) if shapes.suffice(model, inputs) else (False,):
             look = emit.outline(model, emit.Changes(), on_meta)
-            recorded, errors[modes] = tape.record(look, example_input, modes=modes, on_meta=on_meta)
+            recorded, errors[modes] = record(look, example_input, modes=modes, on_meta=on_meta)
             if not errors[modes]:
                 return build(model, recorded, scattering or {})
     error = errors[MODES[0] if model.training else MODES[1]]
@@ -44,7 +46,7 @@ def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] 
     )
 
 
-def build(model: nn.Module, recorded: tape.Tape, scattering: Mapping[str, str]) -> graph.Graph:
+def build(model: nn.Module, recorded: Tape, scattering: Mapping[str, str]) -> graph.Graph:
     built = graph.build(model, recorded, scattering)
     sizes.release_lists(model, built)
     return built

@@ -1,6 +1,6 @@
 """The engine's public functions: choose channels, mask them, cut them out.
 
-record (tape.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave (coupling.py, ../threshold.py)
+record (recorder.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave (coupling.py, ../threshold.py)
                                                                -> what must stay (demand.py) -> cut (emit.py)
                                                                -> prove (replay.py) -> remember (plan.py)
 """
@@ -8,7 +8,7 @@ record (tape.py) -> run the rules (graph.py, rules.py, ids.py) -> who can leave 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from numbers import Real
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from netslim.slim.macs import gone, predicted
 from netslim.slim.prove import Frozen, prove, untested, write
 from netslim.slim.streams import can_scatter
 from netslim.sparsity import bn_layers
-from netslim.threshold import threshold
+from netslim.threshold import is_number, threshold
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -41,7 +41,7 @@ class Selection(dict[str, Tensor]):
     scattering: BN layers that may write only some channels of their streams -> the modules whose hooks do it.
     """
 
-    scattering: Mapping[str, str]
+    scattering: Mapping[str, str] = MappingProxyType({})
     asked: float
     prunable: int
     removed: int
@@ -183,7 +183,7 @@ def _ratio_for(
     target: float, dependencies: Graph, prunable: int, choose: Callable[[float], dict[str, Tensor]]
 ) -> float:
     """The smallest k/N whose slim network has at most `target` of the multiply-adds."""
-    if not (isinstance(target, Real) and 0 < target <= 1):
+    if not (is_number(target) and 0 < target <= 1):
         raise ValueError(f"target_macs must be in (0, 1], got {target!r}")
 
     def macs(k: int) -> float:

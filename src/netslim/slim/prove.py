@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from netslim.slim import emit, plan, rules, sizes, tape
+from netslim.slim import emit, plan, rules, sizes
 from netslim.slim.computing import new_tensor
 from netslim.slim.demand import solve
 from netslim.slim.graph import Each, Graph
 from netslim.slim.ids import shrink
 from netslim.slim.moving import index_select, move
 from netslim.slim.pooling import pad
+from netslim.slim.recorder import record
 from netslim.slim.replay import Deviation, Finding, Replay
 from netslim.slim.tape import Tape, is_own_selection, unread_aliases
 
@@ -57,7 +58,7 @@ def prove(
         state.exist = solve(graph, keep, held).exist
         state.changes = _changes(model, graph, state)
         look = emit.outline(model, state.changes, graph.tape.on_meta)
-        recorded = tape.record(look, example_input, modes=graph.tape.modes, on_meta=graph.tape.on_meta)
+        recorded = record(look, example_input, modes=graph.tape.modes, on_meta=graph.tape.on_meta)
         reordered = {name for name, _ in state.orders.order}
         found = replay(graph, state.exist, state.changes.cut, reordered, *recorded)
         if found.position is not None:

@@ -31,16 +31,25 @@ def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
 
 
 @contextmanager
-def tracing_modes(model: nn.Module, training: bool) -> Iterator[list[nn.Module]]:
+def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
     """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
 
-    Auxiliary heads (GoogLeNet) only run where the containers train. A BN layer is none, even with an activation as
-    its child (timm): in training mode it would refuse a batch of one pixel.
-
-    Gives a list that fills with the containers that ask for their mode: only they can do something else in another.
+    Auxiliary heads (GoogLeNet) only run where the containers train.
     """
     before = {m: m.training for m in model.modules()}
-    containers = {m for m in before if any(m._modules.values()) and not isinstance(m, _BatchNorm)}
+    for module in before:
+        vars(module)["training"] = training and _is_container(module)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            vars(module)["training"] = mode
+
+
+@contextmanager
+def note_who_asks(model: nn.Module) -> Iterator[list[nn.Module]]:
+    """Collect the containers that ask for their mode: only these can do something else in another."""
+    containers = {module for module in model.modules() if _is_container(module)}
     asked: list[nn.Module] = []
 
     def read(module: nn.Module) -> bool:
@@ -48,12 +57,13 @@ def tracing_modes(model: nn.Module, training: bool) -> Iterator[list[nn.Module]]
             asked.append(module)
         return bool(vars(module)["training"])
 
-    for module in before:
-        vars(module)["training"] = training and module in containers
     nn.Module.training = property(read, lambda module, mode: vars(module).update(training=mode))  # type: ignore[assignment]
     try:
         yield asked
     finally:
         del nn.Module.training
-        for module, mode in before.items():
-            vars(module)["training"] = mode
+
+
+def _is_container(module: nn.Module) -> bool:
+    """A BN layer is none, even with an activation as its child (timm): training, it would refuse a single pixel."""
+    return any(child is not None for child in module._modules.values()) and not isinstance(module, _BatchNorm)
