@@ -69,6 +69,18 @@ def test_jobs_with_other_settings_are_never_averaged_together(job: Job) -> None:
     ]
 
 
+def test_a_job_without_fine_tuning_has_no_epochs_of_it(job: Job) -> None:
+    """Its learning rate is nobody's difference."""
+    tuned = made(job, {"epochs": 2}, finetune={**job["finetune"], "settings": {"lr": 0.1, "epochs": 3}})
+    plain = made(job, {"epochs": 2}, finetune=None)
+    assert [part.label for part in results.parts([tuned, plain])] == ["finetune.epochs=0", "finetune.epochs=3"]
+
+
+def test_a_setting_that_was_added_is_a_difference(job: Job) -> None:
+    plain, added = made(job, {"epochs": 2}), made(job, {"epochs": 2, "trainer": {"benchmark": True}}, seed=1)
+    assert [part.label for part in results.parts([plain, added])] == ["no trainer.benchmark", "trainer.benchmark=true"]
+
+
 def test_networks_of_one_name_with_other_settings_are_other_parts(job: Job) -> None:
     jobs = [made(job, {"net": {"layers": layers}}, seed=seed) for seed, layers in enumerate(([4, 8], [4, 16]))]
     assert [part.label for part in results.parts(jobs)] == ["net.layers=[4, 16]", "net.layers=[4, 8]"]

@@ -115,7 +115,7 @@ def settings(job: Record) -> dict[str, Any]:
                 key = f"finetune.{key}"
             if key not in APART:
                 found.setdefault(key, value)
-    return found
+    return {"finetune.epochs": 0, **found} if found else {}
 
 
 def _flat(nested: Record, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -155,17 +155,22 @@ def parts(jobs: Sequence[Record]) -> list[Part]:
 
 
 def _differences(jobs: Sequence[Record], named: bool) -> list[str]:
-    """For each job, the settings that not all share; named: those of the network and the data, else the others."""
-    words = [
-        {
-            f"{key}={json.dumps(value)}"
-            for key, value in settings(job).items()
-            if key.startswith(("net.", "data.")) == named
-        }
-        for job in jobs
-    ]
-    shared = set[str]().union(*words).intersection(*words)
-    return [", ".join(sorted(word.replace('"', "") for word in own - shared)) for own in words]
+    """For each job, the settings that not all share; named: those of the network and the data, else the others.
+
+    A setting that a job does not have is one too; but not the rate of a fine-tuning that was left out.
+    """
+    made = [{k: v for k, v in settings(job).items() if k.startswith(("net.", "data.")) == named} for job in jobs]
+    tuned = [own for own in made if own.get("finetune.epochs")]
+    several = {key for own in made for key in own if _values(tuned if key == "finetune.lr" else made, key) > 1}
+    return [", ".join(_word(own, key) for key in sorted(several)) for own in made]
+
+
+def _word(own: Record, key: str) -> str:
+    return f"{key}={json.dumps(own[key])}".replace('"', "") if key in own else f"no {key}"
+
+
+def _values(made: Sequence[Record], key: str) -> int:
+    return len({json.dumps(own.get(key)) for own in made})
 
 
 def _title(job: Record) -> str:
