@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from netslim.modules import modules_by_name
+
 
 def bn_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     """The BatchNorm layers whose γ is learnt or fixed as a parameter, by name, in registration order.
@@ -22,7 +24,8 @@ def bn_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     >>> list(bn_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())))
     ['1']
     """
-    return {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.weight is not None}
+    modules = modules_by_name(model)
+    return {name: m for name, m in modules.items() if isinstance(m, _BatchNorm) and m.weight is not None}
 
 
 def bn_scales(model: nn.Module) -> list[nn.Parameter]:

@@ -2,11 +2,15 @@
 
 The step is split by the profiler into what multiplies and adds (convolutions, matrix products: what MACs count) and
 everything else (BatchNorm, ReLU, additions, selections, pooling, optimiser), which goes with the activations.
+
+Which channels go matters: γ drawn at random thins all layers alike, and MACs fall with the square of the ratio. A
+network trained with the penalty keeps its early, wide layers and loses the late ones, whose images are small.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import statistics
 import time
@@ -31,18 +35,29 @@ from netslim.allocator import keep_freed_memory
 RATIOS = {"vgg_small": 0.5, "vgg19": 0.7, "preresnet164": 0.6, "densenet40": 0.6}  # the paper's largest for CIFAR-10
 TRAIN_BATCH, EVAL_BATCH = 64, 256
 ROUNDS = 3
+TRAINED = {  # channels that the layers of a network trained with the penalty keep at that ratio
+    # λ = 1.5e-3, CIFAR-10 (JPEG copy): outputs/published/lab4_small
+    "vgg_small": (10, 13, 27, 29, 45, 40, 34, 42),
+    # λ = 1e-4, CIFAR-10: published with the reimplementation foolwood/pytorch-slimming
+    "vgg19": (49, 64, 128, 128, 256, 254, 234, 198, 114, 41, 24, 11, 14, 13, 19, 104),
+}
 ROUND_TO = (1, 8)  # kept channels: as many as the ratio says, and a multiple of a vector's eight floats
 MULTIPLIES = ("conv", "mm", "mkldnn_linear")  # in the names of ATen operations
 
 
-def measure(name: str, round_to: int, device: torch.device, seconds: float) -> dict[str, Any]:
+def cases(name: str) -> list[tuple[str, int]]:
+    """Whose γ, and multiples of which number of channels."""
+    return [(scales, n) for scales in ("random", *(["trained"] if name in TRAINED else [])) for n in ROUND_TO]
+
+
+def measure(name: str, scales: str, round_to: int, device: torch.device, seconds: float) -> dict[str, Any]:
     """Times of the dense network over those of the slim one; half of the channels go where the paper has no ratio.
 
     Run it in a process of its own: it sets the memory as the command ``netslim`` does.
     """
     keep_freed_memory()
     torch.manual_seed(0)
-    dense, small, ratio = pair(name, round_to)
+    dense, small, ratio = pair(name, scales, round_to)
     example = torch.zeros(1, 3, 32, 32)
     costs = [netslim.count(network, example_input=example) for network in (dense, small)]
     activations = [written(network, example) for network in (dense, small)]
@@ -50,7 +65,7 @@ def measure(name: str, round_to: int, device: torch.device, seconds: float) -> d
     images = torch.randn(EVAL_BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     labels = torch.arange(TRAIN_BATCH, device=device) % 10
     clock = Clock(device)
-    row: dict[str, Any] = {"network": name, "ratio": ratio, "round_to": round_to}
+    row: dict[str, Any] = {"network": name, "ratio": ratio, "scales": scales, "round_to": round_to}
     row["macs"], row["params"] = costs[0].macs / costs[1].macs, costs[0].params / costs[1].params
     row["activations"] = activations[0] / activations[1]
     steps = [step(network, images[:TRAIN_BATCH], labels) for network in networks]
@@ -61,14 +76,22 @@ def measure(name: str, round_to: int, device: torch.device, seconds: float) -> d
     return row
 
 
-def pair(name: str, round_to: int) -> tuple[nn.Module, nn.Module, float]:
-    """A dense network with γ drawn evenly from 0..1, the slim one, and the share of channels to remove."""
+def pair(name: str, scales: str, round_to: int) -> tuple[nn.Module, nn.Module, float]:
+    """A dense network, the slim one, and the share of channels to remove: by γ drawn evenly from 0..1, or as many of
+    every layer as in a trained one."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         dense = instantiate(compose("config", [f"net={name}"]).net, num_classes=10)
-    for bn in netslim.bn_layers(dense).values():
+    layers = netslim.bn_layers(dense)
+    for bn in layers.values():
         nn.init.uniform_(bn.weight)
     ratio, example = RATIOS.get(name, 0.5), torch.zeros(1, 3, 32, 32)
-    keep = netslim.select_channels(dense, ratio=ratio, example_input=example, round_to=round_to)
+    keep: dict[str, Tensor]
+    if scales == "random":
+        keep = netslim.select_channels(dense, ratio=ratio, example_input=example, round_to=round_to)
+    else:
+        rounded = (round_to * math.ceil(kept / round_to) for kept in TRAINED[name])
+        ranks = (bn.weight.argsort(descending=True).argsort() for bn in layers.values())
+        keep = {layer: rank < kept for layer, rank, kept in zip(layers, ranks, rounded, strict=True)}
     return dense, netslim.slim(copy.deepcopy(dense), keep, example_input=example), ratio
 
 

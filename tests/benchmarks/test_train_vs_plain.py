@@ -21,6 +21,7 @@ import train_vs_plain
 from lightning import Callback, Trainer
 from torch import Tensor, nn
 
+import netslim
 from netslim.data import InMemoryData, synthetic
 from netslim.nets import VGG, DenseNet, PreResNet, vgg
 from netslim.task import SlimmingTask
@@ -115,6 +116,7 @@ def test_the_tables_say_what_was_measured() -> None:
         {
             "network": "a",
             "ratio": 0.5,
+            "scales": "trained",
             "round_to": 8,
             "macs": 3.0,
             "params": 4.0,
@@ -133,11 +135,11 @@ def test_the_tables_say_what_was_measured() -> None:
     )
     assert "| a | 512 | does not fit in memory: needs about 17 GB, 8 GB free |" in text
     assert (
-        "| a | 50% | 8 | 4.00 | 3.00 | 1.50 | 2.00 | 2.50 | 1.25 | 20% | 40% | 2.00 | 2.00 "
+        "| a | 50% | trained | 8 | 4.00 | 3.00 | 1.50 | 2.00 | 2.50 | 1.25 | 20% | 40% | 2.00 | 2.00 "
         "| 200.0 | 100.0 | 200.0 | 100.0 | 200.0 | 100.0 |" in text
     )
     widths = [line.count("|") for line in text.splitlines() if line.startswith("|")]
-    assert widths == [17] * 4 + [20] * 3
+    assert widths == [17] * 4 + [21] * 3
 
 
 def test_a_batch_that_would_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +177,19 @@ def test_a_step_is_split_and_its_activations_are_counted() -> None:
     assert multiply > 2 * rest > 0
     multiply, rest = slim_speed.kinds(lambda: images.sin(), torch.device("cpu"))
     assert rest > 0 == multiply
+
+
+@pytest.mark.parametrize(("name", "macs"), [("vgg_small", 6_277_668), ("vgg19", None)])
+def test_a_trained_network_keeps_what_is_published(name: str, macs: int | None) -> None:
+    """vgg_small's MACs as in the record of its training; VGG-19 keeps 30 % of its 5504 channels."""
+    dense, small, ratio = slim_speed.pair(name, "trained", 1)
+    layers = [netslim.bn_layers(network).values() for network in (dense, small)]
+    assert [len(bn.weight) for bn in layers[1]] == [*slim_speed.TRAINED[name]]
+    channels = [sum(len(bn.weight) for bn in side) for side in layers]
+    assert channels[1] / channels[0] == pytest.approx(1 - ratio, abs=1e-3)
+    assert macs in (None, netslim.count(small, torch.zeros(1, 3, 32, 32)).macs)
+    rounded = slim_speed.pair(name, "trained", 8)[1]
+    assert all(len(bn.weight) % 8 == 0 for bn in netslim.bn_layers(rounded).values())
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ TRAINING = (
 SLIM = (
     "network",
     "removed",
+    "γ",
     "round_to",
     "parameters ÷",
     "MACs ÷",
@@ -51,8 +52,9 @@ NOTES = """\
   images, extrapolated from the steps in the column of that name (plain + netslim), without the end of the epoch.
 - outside: share of a step that is neither forward, backward nor optimiser; penalty: share of a step.
 - end of epoch: netslim's γ histograms, curves and checkpoint; histograms: their share of the epoch.
-- removed: share of the prunable channels asked for, by γ drawn at random; round_to: kept counts rounded up to
-  multiples of it; ÷: dense over slim. activations: elements that a forward pass writes. multiply-adds: time in
+- removed: share of the prunable channels asked for. γ: drawn at random, which thins all layers alike; trained: as many
+  channels of every layer as in a network trained with the penalty. round_to: kept counts rounded up to multiples of
+  it; ÷: dense over slim. activations: elements that a forward pass writes. multiply-adds: time in
   convolutions and matrix products, forward and backward; the rest: BatchNorm, ReLU, additions, selections, pooling,
   optimiser, and its share of a step."""
 
@@ -97,6 +99,7 @@ def slim_cells(row: Row) -> list[str]:
     return [
         row["network"],
         f"{row['ratio']:.0%}",
+        row["scales"],
         str(row["round_to"]),
         *(f"{row[what]:.2f}" for what in ("params", "macs", "activations")),
         f"{row['step']['faster']:.2f}",
@@ -111,6 +114,6 @@ def line(row: Row) -> str:
     """One row for a person who waits."""
     if "macs" in row:
         times = f"{row['step']['faster']:.2f} times as fast, MACs ÷ {row['macs']:.2f}"
-        return f"{row['network']}, slim, round_to={row['round_to']}: {times}"
+        return f"{row['network']}, slim, {row['scales']} γ, round_to={row['round_to']}: {times}"
     done = row.get("failed") or f"{row['faster']:.2f} times as fast, outside {row['netslim']['outside']:.1%}"
     return f"{row['network']}, batch {row['batch']}: {done}"

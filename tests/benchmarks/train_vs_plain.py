@@ -165,9 +165,9 @@ def main() -> None:
                 {"network": network, "batch": batch, "failed": reason} if reason else measure(network, batch, options)
             )
             write(rows[-1], start)
-        for round_to in slim_speed.ROUND_TO if options.only != "training" else ():
+        for case in slim_speed.cases(network) if options.only != "training" else ():
             start = time.perf_counter()
-            slim_rows.append(apart(options, slim_speed.measure, network, round_to, DEVICE, options.seconds))
+            slim_rows.append(apart(options, slim_speed.measure, network, *case, DEVICE, options.seconds))
             write(slim_rows[-1], start)
     print(train_tables.markdown(top, rows, slim_rows, EPOCH), end="")
 

@@ -1,8 +1,12 @@
 """Shapes without numbers are those of the real run, operation by operation and network by network."""
 
+from functools import partial
+
 import pytest
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import netslim
@@ -15,6 +19,7 @@ def conv(x, w, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups
     return aten.convolution.default, (x, w, bias, stride, padding, dilation, False, (0, 0), groups)
 
 
+POOLS = (aten.max_pool2d_with_indices.default, aten.avg_pool2d.default)
 x, y, line = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 1, 1), torch.rand(6)
 CASES = [
     conv(x, torch.randn(4, 6, 3, 5), None, (2, 3), (1, 0), (2, 1)),
@@ -34,7 +39,16 @@ CASES = [
     (aten.mean.dim, (x, [-1], True)),
     (aten.cat.default, ([x, y.expand_as(x)[:, :2]], 1)),
     (aten.cat.default, ([x, x], -1)),
-    (aten.max_pool2d_with_indices.default, (x, (2, 2))),
+    *((pool, (x, (2, 2))) for pool in POOLS),
+    *((pool, (x, (3, 2), (2, 2), (1, 0))) for pool in POOLS),
+    (aten.max_pool2d_with_indices.default, (x, (3, 3), (2, 2), (0, 0), (1, 1), True)),
+    (aten.max_pool2d_with_indices.default, (x, (2, 2), (3, 3), (1, 1), (1, 1), True)),
+    (aten.max_pool2d_with_indices.default, (x, (2, 3), (1, 2), (1, 1), (2, 1))),
+    (aten.max_pool2d_with_indices.default, (x.transpose(2, 3), (3, 3))),
+    (aten.max_pool2d_with_indices.default, (x[0], (3, 3))),
+    (aten.max_pool2d_with_indices.default, (x, (3,), (2,))),
+    (aten.avg_pool2d.default, (x, (3, 3), (2, 2), (1, 1), True, False)),
+    (aten.avg_pool2d.default, (x, (2, 2), (4, 4), (1, 1), True)),
 ]
 
 
@@ -53,6 +67,28 @@ def test_an_operation(func, args):
         assert mine.stride() == true.stride()
 
 
+@given(
+    size=st.integers(1, 20),
+    kernel=st.integers(1, 6),
+    stride=st.integers(1, 6),
+    padding=st.integers(0, 3),
+    dilation=st.integers(1, 3),
+    up=st.booleans(),
+)
+def test_pooling(size, kernel, stride, padding, dilation, up):
+    """The same size as PyTorch's, or its error."""
+    how = ((kernel, 2), (stride, 1), (padding, 0), (dilation, 1), up)
+    image = torch.empty(1, 2, size, 7, device="meta")
+    infer = partial(shapes.infer, aten.max_pool2d_with_indices.default, "max_pool2d_with_indices", (image, *how), {})
+    try:
+        expected = aten.max_pool2d_with_indices.default(image, *how)[0].shape
+    except RuntimeError:
+        with pytest.raises(RuntimeError):
+            infer(False)
+    else:
+        assert infer(False)[0].shape == expected
+
+
 def test_in_place_is_the_same_tensor():
     a = on_meta(x)
     assert shapes.infer(aten.add_.Tensor, "add", (a, a), {}, True) is a
@@ -65,6 +101,9 @@ def test_in_place_is_the_same_tensor():
     [
         conv(x, torch.randn(4, 5, 3, 3)),
         conv(x, torch.randn(4, 6, 10, 3)),
+        (aten.max_pool2d_with_indices.default, (x, (10, 3))),
+        (aten.max_pool2d_with_indices.default, (x, (3, 3), (1, 1), (2, 2))),
+        (aten.avg_pool2d.default, (x, (3, 3), (1, 1), (2, 2))),
         (aten.add.Tensor, (x, x[:, :4])),
         (aten.cat.default, ([x, x[..., :4]], 1)),
         (aten.addmm.default, (line, x[0, 0], torch.randn(6, 10).t())),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from netslim.modules import modules_by_name
 from netslim.slim import emit, graph, shapes, sizes
 from netslim.slim.prove import Proved
 from netslim.slim.recorder import record
@@ -88,7 +89,7 @@ def _look(model: nn.Module, example_input: Any, numbers: bool) -> list[Any]:
     """
     seen: list[Any] = []
     tensors: list[Any] = []
-    for module in model.modules():
+    for module in modules_by_name(model).values():
         seen.append(module)
         for name, value in vars(module).items():
             if isinstance(value, dict):

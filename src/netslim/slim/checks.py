@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from netslim.modules import modules_by_name
 from netslim.sparsity import bn_layers
 from netslim.threshold import check_scales
 
@@ -23,11 +24,12 @@ def check_model(model: nn.Module) -> None:
     """
     kind = type(model).__name__
     classes: dict[type[nn.Module], str] = {}
-    for name, module in model.named_modules():
+    modules = modules_by_name(model)
+    for name, module in modules.items():
         classes.setdefault(type(module), name)
     for found, name in classes.items():
         _check_class(f"{kind}.{name}" if name else "the model", found)
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and (type(tensor) not in (Tensor, nn.Parameter) or tensor.is_meta):
                 _check_tensor(".".join(filter(None, (kind, name, key))), tensor)

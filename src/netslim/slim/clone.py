@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from netslim.modules import modules_by_name
+
 Model = TypeVar("Model", bound=nn.Module)
 Memo = dict[int, Any]  # id of an original -> its copy, as in copy.deepcopy
 
@@ -27,25 +29,28 @@ def clone(model: Model, replaced: Mapping[Tensor, Tensor]) -> Model:
     Other parameters and buffers are copied, their gradients are not.
     """
     memo: Memo = {id(old): new for old, new in replaced.items()}
-    modules = list(model.modules())
+    modules = list(modules_by_name(model).values())
     if any(_copies_itself(kind) for kind in {type(module) for module in modules}):
         return copy.deepcopy(model, memo)
     for module in modules:
         memo[id(module)] = module.__new__(type(module))
     for module in modules:
-        state = {
-            key: value if type(value) in PLAIN else _value(value, memo)
-            for key, value in module.__getstate__().items()
-            if key not in OWN
-        }
-        for key in OWN:
-            state[key] = {name: _member(member, memo) for name, member in vars(module)[key].items()}
+        state = module.__getstate__()
+        for key, value in state.items():
+            kind = type(value)
+            if key in OWN:
+                state[key] = {name: _member(member, memo) for name, member in value.items()} if value else {}
+            elif key in HOOKS and not value:
+                state[key] = kind()
+            elif kind not in PLAIN:
+                state[key] = _value(value, memo)
         memo[id(module)].__dict__.update(state)
     copied: Model = memo[id(model)]
     return copied
 
 
-OWN = ("_parameters", "_buffers", "_modules")
+OWN = frozenset(("_parameters", "_buffers", "_modules"))
+HOOKS = frozenset(key for key, value in vars(nn.Module()).items() if type(value) in CONTAINERS) - OWN
 
 
 def _copies_itself(kind: type[nn.Module]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -171,10 +172,25 @@ def aligned(sym: Tensor, dims: int) -> Tensor:
 
 
 def zero_at_zero(g: Graph, node: Node) -> bool:
-    """Is the result 0 where all tensors are 0? Simply tried out."""
-    args, kwargs = tree_map_only(Ref, lambda r: torch.zeros((), dtype=g.tape.dtype[r.index]), (node.args, node.kwargs))
+    """Is the result 0 where all tensors are 0? Simply tried out, once per operation, its numbers and dtypes."""
+    dtypes: list[torch.dtype] = []
+
+    def numbered(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return tuple(map(numbered, value))
+        if not isinstance(value, Ref):
+            return value
+        dtypes.append(g.tape.dtype[value.index])
+        return Ref(len(dtypes) - 1)
+
+    return _zero_at_zero(node.op, numbered(node.args), numbered([*node.kwargs.items()]), tuple(dtypes))
+
+
+@cache
+def _zero_at_zero(op: Any, args: Any, kwargs: Any, dtypes: Sequence[torch.dtype]) -> bool:
+    args, kwargs = tree_map_only(Ref, lambda ref: torch.zeros((), dtype=dtypes[ref.index]), (args, dict(kwargs)))
     try:
-        result = node.op(*args, **kwargs)
+        result = op(*args, **kwargs)
     except (RuntimeError, TypeError, ValueError):
         return False
     return isinstance(result, Tensor) and not result.is_complex() and float(result) == 0

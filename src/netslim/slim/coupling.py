@@ -66,21 +66,21 @@ def units(
     if coupling != "group":
         worst[~_killed_alone(graph, scales)] = torch.inf
     unit, worst = _balanced(graph, worst)
-    for out in _norm_outputs(graph).values():  # what would empty a layer stays
-        mine = unit[classes[out]]
+    number, score = unit.numpy(), worst.numpy()
+    outs = {name: classes.numpy()[out.numpy()] for name, out in _norm_outputs(graph).items()}
+    for out in outs.values():  # what would empty a layer stays
+        mine = number[out]
         if (mine == mine[0]).all():
-            worst[unit == mine[0]] = torch.inf
+            score[number == mine[0]] = np.inf
     found, held = Units({}, {}, {}), Counter[str]()
-    outs = _norm_outputs(graph)
     held[NOT_RUN] = sum(len(gamma) for name, gamma in scales.items() if name not in outs)
     for name, out in outs.items():
-        mine = classes[out]
-        allowed = worst[mine].isfinite()
+        allowed = np.isfinite(score[out])
         if name in scales:
-            held.update(why[mine[~allowed].numpy()].tolist())
+            held.update(why[out[~allowed]].tolist())
             if allowed.any():
-                found.number[name] = unit[mine].where(allowed, -1)
-                found.score[name] = worst[mine].where(allowed, 0.0)
+                found.number[name] = torch.from_numpy(np.where(allowed, number[out], -1))
+                found.score[name] = torch.from_numpy(np.where(allowed, score[out], 0.0))
     found.held_back.update((reason, count) for reason, count in held.most_common() if count)
     return found
 

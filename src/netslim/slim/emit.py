@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from netslim.modules import modules_by_name
 from netslim.slim import hooks
 from netslim.slim.clone import clone
 from netslim.slim.graph import Each, Graph
 from netslim.slim.shapes import META
 from netslim.slim.sizes import Sizes
 from netslim.slim.tape import state
+from netslim.sparsity import bn_layers
 
 Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
@@ -115,7 +117,7 @@ def outline(model: Model, changes: Changes, on_meta: bool) -> Model:
 def _cut(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
     """Parameters and buffers that change -> what they become."""
     tensors = state(model)
-    new = dict(_masked(model, keep))
+    new = dict(_masked(model, cut, keep))
     for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0]):
         new[name] = take(new.get(name, tensors[name].detach()), dim, positions)
     return {tensors[name]: _like(tensors[name], _keep_format(tensors[name], t)) for name, t in new.items()}
@@ -143,7 +145,7 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
 def _correct(model: nn.Module, changes: Changes) -> None:
     """Sizes and hooks of the modules whose tensors were cut."""
     cut, groups = changes.cut, changes.groups
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
         prefix = f"{owner}." if owner else ""
         _correct_sizes(modules[owner], groups.get(f"{prefix}weight"))
@@ -156,14 +158,18 @@ def _correct(model: nn.Module, changes: Changes) -> None:
         hooks.scatter(modules[name], modules[owner], places, width)
 
 
-def _masked(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
-    """γ and β with zeros on the removed channels, by name; only where some are removed."""
+def _masked(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    """γ and β with zeros on the removed channels, by name; only where some of them are not cut out as well."""
+    layers = bn_layers(model)
     for name, stays in keep.items():
-        layer = model.get_submodule(name)
-        for kind in ("weight", "bias"):
-            tensor = getattr(layer, kind)
-            if tensor is not None and not stays.all():
-                yield f"{name}.{kind}" if name else kind, tensor.detach() * stays.to(tensor.device)
+        prefix = f"{name}." if name else ""
+        positions = cut.get((f"{prefix}weight", 0))
+        left = stays.cpu().numpy() if positions is None else stays.cpu().numpy()[positions.numpy()]
+        if left.all():
+            continue
+        for kind, tensor in (("weight", layers[name].weight), ("bias", layers[name].bias)):
+            if tensor is not None:
+                yield prefix + kind, tensor.detach() * stays.to(tensor.device)
 
 
 def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from netslim.modules import modules_by_name
 from netslim.slim.shapes import META, in_channels_last
 from netslim.slim.tape import SCATTER, SELECT
 
@@ -97,7 +98,7 @@ PLAIN: dict[Any, Any] = {
 
 def make_plain(model: nn.Module) -> None:
     """Let all layers select and scatter as the tape knows it."""
-    for layer in model.modules():
+    for layer in modules_by_name(model).values():
         hooks: Any
         for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
             hooks.update((key, PLAIN.get(hook, hook)) for key, hook in hooks.items())

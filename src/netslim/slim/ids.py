@@ -6,7 +6,7 @@ move data (view, cat, transpose, chunk...) are then understood by running them o
 
 Where two channels meet at one position (the two sides of an addition, the input and output of a ReLU) the network needs
 both or neither: their ids are *tied*. The connected components of the ties are the *classes*: a class exists as a
-whole or not at all. This is the union-find of the engine, done in one go at the end by scipy.
+whole or not at all. This is the union-find of the engine, done by scipy for all ties at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Weight:
     """The shadow of a parameter or buffer that no rule has looked into yet."""
 
@@ -34,7 +34,8 @@ class Ids:
 
     def __init__(self) -> None:
         self.count = 0
-        self._ties: list[tuple[Tensor, Tensor]] = []
+        self._ties: list[tuple[Tensor, Tensor]] = []  # since the classes were asked for
+        self._classes = np.empty(0, dtype=np.int64)
 
     def fresh(self, n: int) -> Tensor:
         """n new ids, shape (n,)."""
@@ -51,11 +52,15 @@ class Ids:
         >>> ids = Ids(); a, b = ids.fresh(2), ids.fresh(2); ids.tie(a, b.flip(0)); ids.classes()
         tensor([0, 1, 1, 0])
         """
-        empty = torch.empty(0, dtype=torch.long)
-        rows = torch.cat([a for a, _ in self._ties] or [empty]).numpy()
-        columns = torch.cat([b for _, b in self._ties] or [empty]).numpy()
-        graph = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(self.count, self.count))
-        return torch.from_numpy(connected_components(graph, directed=False)[1].astype(np.int64))
+        new = np.arange(self.count - len(self._classes)) + self._classes.max(initial=-1) + 1
+        before = np.concatenate([self._classes, new])
+        if self._ties:
+            rows, columns = (before[torch.cat(side).numpy()] for side in zip(*self._ties, strict=True))
+            nodes = int(before.max()) + 1
+            graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(nodes, nodes))
+            before = connected_components(graph, directed=False)[1].astype(np.int64)[before]
+        self._classes, self._ties = before, []
+        return torch.from_numpy(before)
 
 
 def spread(line: Tensor, shape: torch.Size, dim: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from netslim.slim.emit import Cut
 from netslim.slim.graph import Graph, Mix
-from netslim.slim.tape import Node, Tape
+from netslim.slim.tape import Node, Tape, state
 
 
 def node_macs(tape: Tape, node: Node) -> int | None:
@@ -45,7 +45,7 @@ def predicted(graph: Graph, exist: Tensor) -> float:
 
 def gone(model: nn.Module, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, float]:
     """Shares of the parameters and of the multiply-adds that go with the cut."""
-    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    shapes = {name: list(p.shape) for name, p in state(model).items() if isinstance(p, nn.Parameter)}
     params = sum(math.prod(shape) for shape in shapes.values())
     for (name, dim), positions in cut.items():
         if name in shapes:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from netslim import files
+from netslim.modules import modules_by_name
 from netslim.slim.clone import clone
 from netslim.slim.emit import Changes, emit
+from netslim.slim.tape import state
 
 Model = TypeVar("Model", bound=nn.Module)
 ATTRIBUTE = "netslim_plan"
@@ -51,9 +53,8 @@ class Plan(TypedDict):
 
 def signature(model: nn.Module) -> dict[str, str]:
     """What tells one architecture from another: class of every module, shape of every parameter and buffer."""
-    lines = {name or "the network": _module_line(m) for name, m in model.named_modules()}
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        lines[name] = f"shape {tuple(tensor.shape)}"
+    lines = {name or "the network": _module_line(m) for name, m in modules_by_name(model).items()}
+    lines.update((name, f"shape {tuple(tensor.shape)}") for name, tensor in state(model).items())
     return lines
 
 

@@ -35,7 +35,7 @@ def record(
     are restored; the tape of a run that failed holds the operations up to the failure.
     """
     tape = Tape(on_meta=on_meta, modes=modes)
-    running: list[str | None] = []
+    running: list[str] = []
     recorder = _Recorder(tape, running)
     own = partial(torch.empty_like, device=shapes.META) if on_meta else torch.clone
     tensors = state(model)
@@ -60,7 +60,7 @@ def record(
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape, running: list[str | None]) -> None:
+    def __init__(self, tape: Tape, running: list[str]) -> None:
         super().__init__()
         self.tape, self.running = tape, running
         self.number: dict[int, int] = {}
@@ -115,7 +115,7 @@ class _Recorder(TorchDispatchMode):
             if self.tape.on_meta and value.device == shapes.META and not value.is_floating_point():
                 raise TypeError("the values of an integer tensor matter")
             return Ref(reads[-1])
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and value and type(value[0]) is not int:  # a list of sizes holds no tensors
             nested = (Tensor, list, tuple)
             return type(value)([self.refs(item, reads) if isinstance(item, nested) else item for item in value])
         return value
@@ -124,14 +124,16 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         name, overwritten = _signature(func)
         node = Node(func, name, (), {}, [], [], self.running[-1] if self.running else None)
-        node.args = self.refs(args, node.reads)
-        node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
+        nested = (Tensor, list, tuple)
+        node.args = tuple([self.refs(item, node.reads) if isinstance(item, nested) else item for item in args])
+        if kwargs:
+            node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
         if self.tape.on_meta:
             result = shapes.infer(func, name, args, kwargs, bool(overwritten))
         else:
             result = func(*args, **kwargs)
-        norm = self.scattering_norm(node)
-        own = norm is not None or is_own_selection(self.tape, node)
+        norm = self.scattering_norm(node) if name == "index_copy" else None
+        own = norm is not None or (name == "index_select" and is_own_selection(self.tape, node))
         if own and shapes.in_channels_last(args[0] if norm is None else args[3]):  # as the hooks in hooks.py do
             result = result.contiguous(memory_format=torch.channels_last)
         if norm is not None:
@@ -146,7 +148,7 @@ class _Recorder(TorchDispatchMode):
 
     def scattering_norm(self, node: Node) -> Node | None:
         """The BN layer that this operation scatters: the last but one, zeros(width).index_copy(1, places, x)."""
-        if node.name != "index_copy" or not is_own(self.tape, node, SCATTER):
+        if not is_own(self.tape, node, SCATTER):
             return None
         before, zeros = self.tape.nodes[-2:]
         (stream, _, _, x) = node.args

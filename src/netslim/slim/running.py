@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from netslim.modules import modules_by_name
 
 
 @contextmanager
-def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
-    """Keep the names of the modules that are running in a list, innermost last."""
-    names = {module: name for name, module in model.named_modules()}
+def note_running(model: nn.Module, running: list[str]) -> Iterator[None]:
+    """Keep the names of the modules whose forward is running in a list, innermost last.
 
-    def enter(module: nn.Module, _: Any) -> None:
-        running.append(names.get(module))
+    A forward that stands in for the module's own is several times as fast as PyTorch's hooks for all modules.
+    """
 
-    def leave(_: nn.Module, __: Any, ___: Any) -> None:
-        running.pop()
+    def noting(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            running.append(name)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                running.pop()
 
-    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+        return run
+
+    modules = modules_by_name(model)
+    before = {name: vars(module)["forward"] for name, module in modules.items() if "forward" in vars(module)}
+    for name, module in modules.items():
+        vars(module)["forward"] = noting(name, module.forward)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for name, module in modules.items():
+            del vars(module)["forward"]
+            if name in before:
+                vars(module)["forward"] = before[name]
 
 
 @contextmanager
@@ -36,7 +48,7 @@ def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
 
     Auxiliary heads (GoogLeNet) only run where the containers train.
     """
-    before = {m: m.training for m in model.modules()}
+    before = {m: m.training for m in modules_by_name(model).values()}
     for module in before:
         vars(module)["training"] = training and _is_container(module)
     try:
@@ -49,7 +61,7 @@ def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
 @contextmanager
 def note_who_asks(model: nn.Module) -> Iterator[list[nn.Module]]:
     """Collect the containers that ask for their mode: only these can do something else in another."""
-    containers = {module for module in model.modules() if _is_container(module)}
+    containers = {module for module in modules_by_name(model).values() if _is_container(module)}
     asked: list[nn.Module] = []
 
     def read(module: nn.Module) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netslim.modules import modules_by_name
+
 META = torch.device("meta")
 Shortcut = Callable[..., Any]  # the operation's arguments -> its result, or None if this is not the plain case
 
@@ -23,7 +25,7 @@ def suffice(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
 
     Inputs that are indices count as mixed, because their values matter.
     """
-    tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+    tables = [table for module in modules_by_name(model).values() for table in (module._parameters, module._buffers)]
     tensors = [t for table in tables for t in table.values() if t is not None]
     state = [t for t in tensors if t.is_floating_point() or isinstance(t, nn.Parameter)]
     kinds = {(t.dtype, t.device) for t in [*state, *inputs]}
@@ -94,6 +96,46 @@ def linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     return empty(x, len(x), weight.shape[1]) if fits and plain(bias, x) and weight.device == META else None
 
 
+def max_pool(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    out = pooled(x, kernel, stride, padding, dilation, ceil_mode)
+    return None if out is None else (out, torch.empty(out.shape, dtype=torch.long, device=META))
+
+
+def average_pool(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    ceil_mode: bool = False,
+    *_: Any,
+) -> Tensor | None:
+    return pooled(x, kernel, stride, padding, (1, 1), ceil_mode)
+
+
+def pooled(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], up: bool
+) -> Tensor | None:
+    """up: the last window may stand out over the end, if it begins before that."""
+    stride = stride or kernel
+    if not plain(x) or x.dim() != 4 or {len(numbers) for numbers in (kernel, stride, padding, dilation)} != {2}:
+        return None
+    sizes = []
+    for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True):
+        room = n + 2 * p - d * (k - 1) - 1
+        size = (room + (s - 1 if up else 0)) // s + 1
+        sizes.append(size - 1 if up and (size - 1) * s >= n + p else size)
+        if sizes[-1] < 1 or 2 * p > k:
+            return None
+    return empty(x, *x.shape[:2], *sizes)
+
+
 def adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor | None:
     return empty(x, *x.shape[: -len(size)], *size) if plain(x) and x.dim() > len(size) else None
 
@@ -129,6 +171,8 @@ SHORTCUTS: dict[str, Shortcut] = {
         pointwise,
     ),
     **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), adaptive_pool),
+    "max_pool2d_with_indices": max_pool,
+    "avg_pool2d": average_pool,
     "mean": mean,
     "cat": concatenate,
     "index_copy": index_copy,

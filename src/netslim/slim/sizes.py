@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netslim.modules import modules_by_name
 from netslim.slim.graph import Graph
 from netslim.slim.ids import shrink
 from netslim.slim.tape import Node
@@ -26,7 +27,7 @@ def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
     """The attributes of the classes in ``graph.remembering`` that must change if only these ids exist."""
     if not graph.remembering:
         return {}
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
     found: Sizes = {}
     for node in graph.tape.nodes:
         module = modules.get(node.module) if node.module is not None else None
@@ -42,7 +43,7 @@ def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
 
 def learn(model: nn.Module, graph: Graph, exist: Tensor, position: int) -> bool:
     """Let the modules that run the operation, or the one before, remember sizes. False if that changes nothing."""
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
     owners = {node.module for node in graph.tape.nodes[max(0, position - 1) : position + 1]}
     kinds = {type(modules[owner]) for owner in owners if owner is not None} - graph.remembering
     before = remembered(model, graph, exist)
@@ -52,7 +53,7 @@ def learn(model: nn.Module, graph: Graph, exist: Tensor, position: int) -> bool:
 
 def release_lists(model: nn.Module, graph: Graph) -> None:
     """Shares whose sizes stand in a list of the module need not be equal: each has its own entry to set."""
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
     for position, node in enumerate(graph.tape.nodes):
         if node.name == "split_with_sizes" and position in graph.balances and node.module is not None:
             lists = (list(v) for v in vars(modules[node.module]).values() if isinstance(v, (list, tuple)))

@@ -34,9 +34,9 @@ def selecting(graph: Graph) -> set[str]:
         name
         for name, flow in last.items()
         if name in graph.sources
-        and len(graph.sources[name].unique()) == len(graph.sources[name])
-        and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
         and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or graph.sources[name] is not flow.ins[0])
+        and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
+        and len(graph.sources[name].unique()) == len(graph.sources[name])
     }
 
 

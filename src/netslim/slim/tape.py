@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from netslim.modules import modules_by_name
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Ref:
     """The number of a tensor on the tape; an in-place operation makes a new number for the same tensor."""
 
     index: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args.
     `module`: the name of the innermost module that runs it; None if the model has no such module.
@@ -87,7 +89,7 @@ def is_own(tape: Tape, node: Node, buffer: str) -> bool:
 def state(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name; what has several names comes once, under the first."""
     tensors: dict[int, tuple[str, Tensor]] = {}
-    for path, module in model.named_modules():
+    for path, module in modules_by_name(model).items():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None:
                 tensors.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
