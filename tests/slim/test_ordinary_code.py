@@ -20,6 +20,7 @@ class Net(nn.Module):
         self.code = code
         self.a, self.c, self.d = block(3, 8), nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
         self.l, self.m, self.table = nn.Linear(8, 4), nn.Linear(8, 2), nn.Embedding(1000, 3)
+        self.matrix, self.bias = nn.Parameter(torch.randn(8, 4)), nn.Parameter(torch.randn(4))
 
     def forward(self, *args):
         return self.code(self, *args)
@@ -42,6 +43,10 @@ IMAGES = {
     "linear interpolation": lambda s, x: s.l(F.interpolate(s.a(x).flatten(2), scale_factor=2.0, mode="linear").mean(2)),
     "nearest-exact": lambda s, x: s.c(F.interpolate(s.a(x), scale_factor=2.0, mode="nearest-exact")),
     "reflection": lambda s, x: s.l(F.pad(s.a(x).flatten(2), (2, 1), mode="reflect").mean(2)),
+    "a matrix of one's own": lambda s, x: s.a(x).mean((2, 3)) @ s.matrix,
+    "a matrix, its outputs first": lambda s, x: s.a(x).mean((2, 3)) @ s.l.weight.T,
+    "a matrix and a bias": lambda s, x: torch.addmm(s.bias, s.a(x).mean((2, 3)), s.matrix),
+    "a matrix at every pixel": lambda s, x: s.a(x).permute(0, 2, 3, 1) @ s.matrix,
     "pooled with indices": lambda s, x: s.l(F.max_pool1d(s.a(x).flatten(2), 2).mean(2)),
 }
 

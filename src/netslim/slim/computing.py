@@ -79,19 +79,20 @@ def batch_norm(g: Graph, node: Node) -> Syms:
 
 
 def linear(g: Graph, node: Node) -> Syms:
-    """addmm(bias, x, weightᵀ), mm(x, weightᵀ), linear(x, weight, bias)."""
+    """addmm(bias, x, weightᵀ), mm(x, weightᵀ), linear(x, weight, bias); and mm(x, weight), the outputs last."""
     if node.name == "addmm":
         bias, x, weight = node.args[:3]
     else:
         x, weight, bias = (*node.args, None)[:3]
-    name = weight_name(g, weight, transposed=node.name != "linear")
+    by_rows = node.name == "linear" or not weight_name(g, weight)
+    name = weight_name(g, weight, transposed=by_rows and node.name != "linear")
     if not name or not (bias is None or (weight_name(g, bias) and len(g.tape.shape[bias.index]) == 1)):
         return barrier(g, node)
     out_shape = g.tape.shape[node.outs[0]]
     line = g.line(x.index, -1)
     out = g.mix(line[None], out_shape[-1], bias is not None)
-    g.axis(name, 0, out)
-    g.axis(name, 1, line)
+    g.axis(name, 0, out if by_rows else line)
+    g.axis(name, 1, line if by_rows else out)
     if bias is not None:
         g.axis(weight_name(g, bias), 0, out)
     return [spread(out, out_shape, -1)]

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def transpose(g: Graph, node: Node) -> Syms:
-    """t() of a weight matrix is what the matrix product wants; of anything else it moves data."""
+    """w.t() and w.T of a weight matrix are what the matrix product wants; of anything else it moves data."""
     name = weight_name(g, node.args[0])
-    if name and len(g.tape.shape[node.args[0].index]) == 2:
+    stays = node.name == "permute" and [dim % 2 for dim in node.args[1]] != [1, 0]
+    if name and len(g.tape.shape[node.args[0].index]) == 2 and not stays:
         return [Weight(name, transposed=True)]
     return move(g, node)
 

@@ -42,10 +42,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), batch_norm),
     **dict.fromkeys(("addmm", "mm", "linear"), linear),
     "bmm": matrix_product,
-    "t": transpose,
-    "transpose": transpose,
+    **dict.fromkeys(("t", "transpose", "permute"), transpose),
     **dict.fromkeys((
-        "view", "_unsafe_view", "reshape", "permute", "expand", "unsqueeze", "squeeze", "slice", "select", "split",
+        "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "slice", "select", "split",
         "split_with_sizes", "chunk", "unbind", "stack", "flip", "roll", "narrow", "repeat", "pixel_shuffle",
         "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle",
     ), move),
