@@ -123,6 +123,17 @@ BLOCKS: dict[str, Callable[[int], Block]] = {
     "csp": lambda c: Block(csp, a=conv(c, 8), b=conv(4, 4, 3)),
     "mlp": lambda c: Block(mlp, a=nn.Linear(c, 12), n=nn.BatchNorm1d(12), b=nn.Linear(12, c)),
     "standardised": lambda c: Block(standardised, conv=nn.Conv2d(c, 8, 3)),
+    "matrix": lambda c: Block(
+        lambda m, x: (x.permute(0, 2, 3, 1) @ m.a + m.b).permute(0, 3, 1, 2),
+        a=nn.Parameter(torch.randn(c, 8)), b=nn.Parameter(torch.randn(8)),
+    ),
+    "matrix, outputs first": lambda c: Block(
+        lambda m, x: x + (x.mean((2, 3)) @ m.a.T)[..., None, None], a=nn.Parameter(torch.randn(c, c))
+    ),
+    "matrix both ways": lambda c: Block(
+        lambda m, x: x + (torch.relu(x.mean((2, 3)) @ m.a) @ m.a.t())[..., None, None],
+        a=nn.Parameter(torch.randn(c, 6)),
+    ),
     "layer norm": lambda c: Block(lambda m, x: m.n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), n=nn.LayerNorm(c)),
     "group norm": lambda c: Block(lambda m, x: m.n(x), n=nn.GroupNorm(1, c)),
     "line norm": lambda c: Block(lambda m, x: m.n(x.flatten(2)).view_as(x), n=nn.BatchNorm1d(c)),
@@ -172,6 +183,17 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "doubled": lambda x: x.repeat_interleave(2, 1)[:, ::2],
     "expanded": lambda x: (x[:, :, None] * x.new_ones(1, 1, 2, 1, 1)).sum(2),
     "turned memory": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "masked": lambda x: x.masked_fill(x.mean(1, keepdim=True) > 0, 0.0),
+    "masked apart": lambda x: x.masked_fill(x > 0.5, 0.25) + x.masked_fill(x < 0, torch.zeros(())),
+    "chosen where the mean is": lambda x: torch.where(x.mean(1, keepdim=True) > 0, x, 0.0),
+    "chosen number": lambda x: torch.where(x > 0, x, 0.5),
+    "chosen zeros": lambda x: torch.where(x > 0.1, x, torch.zeros_like(x)) + torch.zeros_like(x).add_(x),
+    "chosen by rows": lambda x: torch.where(torch.rand(x.shape[1], 1, 1) < 2, x, -x),
+    "spread": lambda x: x * sum(torch.var_mean(x, (2, 3), keepdim=True)),
+    "weighted pixels": lambda x: x * torch.einsum("bchw,hw->bc", x, torch.ones(x.shape[2:]).to(x))[..., None, None],
+    "largest of two": lambda x: torch.stack([x, -x]).max(0).values,
+    "pooled, ends too": lambda x: F.interpolate(F.max_pool2d(x, 3, 2, 1, ceil_mode=True), x.shape[2:]),
+    "averaged, ends too": lambda x: F.interpolate(F.avg_pool2d(x, 3, 3, ceil_mode=True), x.shape[2:]),
     "largest": lambda x: x * (x >= x.topk(2, 1).values[:, -1:]),
 }
 NAMES = sorted([*BLOCKS, *BLOCKS, *EVEN, *FUNCTIONS])

@@ -26,6 +26,14 @@ class Net(nn.Module):
         return self.code(self, *args)
 
 
+def choose(x):
+    return torch.where(x > 0.1, x, torch.zeros_like(x))
+
+
+def stacked(x):
+    return torch.stack([x, x.square()])
+
+
 def pixels(x):
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1])
 
@@ -43,6 +51,12 @@ IMAGES = {
     "linear interpolation": lambda s, x: s.l(F.interpolate(s.a(x).flatten(2), scale_factor=2.0, mode="linear").mean(2)),
     "nearest-exact": lambda s, x: s.c(F.interpolate(s.a(x), scale_factor=2.0, mode="nearest-exact")),
     "reflection": lambda s, x: s.l(F.pad(s.a(x).flatten(2), (2, 1), mode="reflect").mean(2)),
+    "chosen": lambda s, x: s.c(choose(s.a(x))),
+    "chosen by the input": lambda s, x: s.c(torch.where(x[:, :1] > 0, s.a(x), 0.0)),
+    "masked": lambda s, x: s.l(s.a(x).masked_fill(x[:, :1] > 0, 0.0).mean((2, 3))),
+    "maximum of branches": lambda s, x: s.c(stacked(s.a(x)).max(0).values),
+    "mean and variance": lambda s, x: s.l(sum(torch.var_mean(s.a(x), (2, 3)))),
+    "pixels weighted by the input": lambda s, x: s.l(torch.einsum("bchw,bhw->bc", s.a(x), x[:, 0].exp())),
     "a matrix of one's own": lambda s, x: s.a(x).mean((2, 3)) @ s.matrix,
     "a matrix, its outputs first": lambda s, x: s.a(x).mean((2, 3)) @ s.l.weight.T,
     "a matrix and a bias": lambda s, x: torch.addmm(s.bias, s.a(x).mean((2, 3)), s.matrix),

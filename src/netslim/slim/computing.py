@@ -101,15 +101,16 @@ def linear(g: Graph, node: Node) -> Syms:
 def matrix_product(g: Graph, node: Node) -> Syms:
     """bmm of two activations: row on row (column on column), where one has its channels along the rows (columns), the
     other none at all, as in a mean over space with learnt weights."""
-    a, b = (g.known(ref.index) for ref in node.args)
-    if a is None or b is None:
+    small = [None if ids is None else shrink(ids) for ids in (g.known(ref.index) for ref in node.args)]
+    known = [ids for ids in small if ids is not None]
+    if not known:
+        return []
+    target = max(known, key=Tensor.numel)
+    summed = [ids is not None and ids.size(dim) > 1 for ids, dim in zip(small, (2, 1), strict=True)]
+    if (len(known) == 2 and min(map(Tensor.numel, known)) > 1) or target.size(0) > 1 or any(summed):
         return barrier(g, node)
-    small = [shrink(a), shrink(b)]
-    target = max(small, key=Tensor.numel)
-    if min(map(Tensor.numel, small)) > 1 or target.size(0) > 1 or small[0].size(2) > 1 or small[1].size(1) > 1:
-        return barrier(g, node)
-    lines = [ids.expand(target.shape).flatten() for ids in small]
-    out = g.each(lines, "any", [ids.numel() == target.numel() for ids in small])
+    lines = [ids.expand(target.shape).flatten() for ids in known]
+    out = g.each(lines, "any", [ids.numel() == target.numel() for ids in known])
     return [out.reshape(target.shape).expand(g.tape.shape[node.outs[0]])]
 
 
@@ -119,7 +120,8 @@ def weight_name(g: Graph, ref: Any, transposed: bool = False) -> str:
     return sym.name if isinstance(sym, Weight) and sym.transposed == transposed else ""
 
 
-def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
+def pointwise(g: Graph, node: Node, zero: str = "", besides: Sequence[int] = ()) -> Syms:
+    """besides: tensors that do not decide whether the result is zero."""
     shape = g.tape.shape[node.outs[0]]
     refs = node.reads
     syms = {ref: g.sym.get(ref) for ref in refs}
@@ -142,7 +144,7 @@ def pointwise(g: Graph, node: Node, zero: str = "") -> Syms:
         if not isinstance(syms[ref], Tensor) and syms[ref] is not None and len(dims) == 1:
             small[ref] = aligned(g.adopt(ref, dims[0] - len(shape) + len(size)), len(shape))
             continue
-        blind = True
+        blind |= ref not in besides and g.tape.numbers.get(ref) != 0
         g.known(ref)  # a parameter: marks it as used whole
         if any(size[-d] > max(own.get(d, 1) for own in given) for d in range(1, len(size) + 1)):
             return barrier(g, node)  # what is repeated along d is not the same there any more
@@ -203,8 +205,27 @@ def follows_first(g: Graph, node: Node) -> Syms:
 
 
 def filled(g: Graph, node: Node) -> Syms:
-    """zeros_like, bernoulli_...: the shape of x, but not its values."""
+    """ones_like, bernoulli_...: the shape of x, but not its values."""
     return pointwise(g, node, zero="never")
+
+
+def zeros(g: Graph, node: Node) -> Syms:
+    """zeros_like, zero_: zero in any case."""
+    outs = filled(g, node)
+    g.zeros += [shrink(out).flatten() for out in outs if isinstance(out, Tensor)]
+    return outs
+
+
+def choice(g: Graph, node: Node) -> Syms:
+    """where(condition, a, b): zero where a and b are."""
+    return pointwise(g, node, zero="all", besides=node.reads[:1])
+
+
+def masked_fill(g: Graph, node: Node) -> Syms:
+    """masked_fill(x, mask, value): zero where x is, if the value is."""
+    value = node.args[2]
+    number = g.tape.numbers.get(value.index) if isinstance(value, Ref) else value
+    return pointwise(g, node, zero="first" if number == 0 else "never")
 
 
 def untouched(g: Graph, node: Node) -> Syms:

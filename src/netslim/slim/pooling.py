@@ -38,8 +38,9 @@ def reduction(g: Graph, node: Node) -> Syms:
     sym, shape = g.known(x), g.tape.shape[node.outs[0]]
     if sym is None:
         return []
-    dims = node.args[1] if len(node.args) > 1 and node.args[1] else range(sym.dim())
-    dims = [d % sym.dim() for d in ([dims] if isinstance(dims, int) else dims)]
+    dims = node.args[1] if len(node.args) > 1 else None
+    dims = [dims] if isinstance(dims, int) else dims or range(sym.dim())
+    dims = [d % sym.dim() for d in dims]
     small = shrink(sym)
     summed = [d for d in dims if small.size(d) > 1]
     if len(summed) > 1:
@@ -51,7 +52,7 @@ def reduction(g: Graph, node: Node) -> Syms:
         small = renewed(g, small)
     if len(shape) < sym.dim():
         small = small.reshape([n for d, n in enumerate(small.shape) if d not in dims])
-    return [small.expand(shape)]
+    return [small.expand(shape)] * (2 if node.name == "var_mean" else 1)
 
 
 def softmax(g: Graph, node: Node) -> Syms:

@@ -171,6 +171,8 @@ class _Recorder(TorchDispatchMode):
         if known is None:
             self.tape.nodes.append(node)
             node.outs = [self.add(out) for out in outs]
+            if node.name == "scalar_tensor":  # a number that came as such, as in where(x > 0, x, 0.0)
+                self.tape.numbers[node.outs[0]] = node.args[0]
         else:
             node.outs = [self.call(out, number) for out, number in zip(outs, known.outs, strict=True)]
 

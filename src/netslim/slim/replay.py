@@ -28,7 +28,10 @@ from netslim.slim.graph import Each, Graph, Mix
 from netslim.slim.ids import Weight, shrink
 from netslim.slim.tape import Node, Ref, Tape, leaves
 
-SAME_NUMBERS = {c.pointwise, c.follows_first, c.batch_norm, pooling.per_channel, pooling.reduction, pooling.softmax}
+SAME_NUMBERS = {
+    *(c.pointwise, c.follows_first, c.choice, c.masked_fill, c.batch_norm),
+    *(pooling.per_channel, pooling.reduction, pooling.softmax),
+}
 SIZES_FROM_INPUTS = SAME_NUMBERS | {
     *(c.barrier, c.convolution, c.filled, c.linear, c.untouched),
     *(moving.concatenate, moving.transpose),

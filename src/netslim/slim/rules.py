@@ -22,14 +22,17 @@ from netslim.slim.computing import (
     Rule,
     barrier,
     batch_norm,
+    choice,
     convolution,
     filled,
     follows_first,
     linear,
+    masked_fill,
     matrix_product,
     new_tensor,
     pointwise,
     untouched,
+    zeros,
 )
 from netslim.slim.moving import concatenate, index_select, move, transpose
 from netslim.slim.pooling import pad, per_channel, reduction, softmax
@@ -42,6 +45,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), batch_norm),
     **dict.fromkeys(("addmm", "mm", "linear"), linear),
     "bmm": matrix_product,
+    "where": choice,
+    "masked_fill": masked_fill,
     **dict.fromkeys(("t", "transpose", "permute"), transpose),
     **dict.fromkeys((
         "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "slice", "select", "split",
@@ -61,18 +66,19 @@ RULES: dict[str, Rule] = {
         "reflection_pad3d", "replication_pad1d", "replication_pad3d",
     ), per_channel),
     "constant_pad_nd": pad,
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "var", "std"), reduction),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean"), reduction),
     "_softmax": softmax,
     **dict.fromkeys(("hardswish", "softplus", "elu", "native_dropout", "glu_jvp"), pointwise),
     **dict.fromkeys(("div", "_prelu_kernel"), follows_first),
     **dict.fromkeys((
-        "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli", "uniform",
-        "normal", "fill", "zero",
+        "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli", "uniform",
+        "normal", "fill",
     ), filled),
     **dict.fromkeys((
         "empty", "zeros", "ones", "full", "arange", "linspace", "rand", "randn", "new_empty", "new_zeros", "new_ones",
         "new_full", "scalar_tensor", "eye",
     ), new_tensor),
+    **dict.fromkeys(("zeros_like", "zero"), zeros),
     "copy": barrier,
 }
 # fmt: on

@@ -51,7 +51,7 @@ class Tape:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
-    numbers: dict[int, float] = field(default_factory=dict)  # values of scalars that come from outside, as in x * 0.5
+    numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
     on_meta: bool = False  # run without numbers (shapes.py)
     modes: tuple[bool, ...] = (False,)  # of the containers, in each of which the network was run
 
