@@ -38,6 +38,7 @@ class Cost:
     uncounted: dict[str, int]
 
 
+@torch.inference_mode(False)  # in it operations would come in other forms
 def count(model: nn.Module, example_input: Any) -> Cost:
     """Parameters and MACs of a forward pass in eval mode.
 

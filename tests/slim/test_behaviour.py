@@ -189,3 +189,21 @@ def test_a_selection_keeps_images_channels_last_and_can_be_slimmed_again():
     smaller = [netslim.slim(net, netslim.select_channels(net, 0.3, x), example_input=x) for net in (first, last)]
     torch.testing.assert_close(smaller[1](x), smaller[0](x), rtol=0, atol=1e-12)
     assert netslim.count(smaller[1], example_input=x) == netslim.count(smaller[0], example_input=x)
+
+
+def test_inference_mode_changes_nothing(network, oracle, tmp_path):
+    """Lightning's evaluation loops run in it. What comes out can be trained."""
+    model, x, coupling = network
+    cost, keep = netslim.count(model, x), netslim.select_channels(model, 0.5, x, coupling=coupling)
+    with torch.inference_mode():
+        assert netslim.count(model, x) == cost
+        again = netslim.select_channels(model, 0.5, x.clone(), coupling=coupling)
+        small = netslim.slim(model, again, x.clone())
+        netslim.save(small, tmp_path / "small.pt")
+        loaded, masked = netslim.load(tmp_path / "small.pt", model), netslim.mask(model, keep)
+    assert all(torch.equal(again[name], stays) for name, stays in keep.items())
+    assert not again.held_back.get("not run with the example input")
+    for made in (small, loaded, masked):
+        oracle.outputs(made, x).square().sum().backward()
+        assert not any(tensor.is_inference() for tensor in made.state_dict().values())
+    assert oracle.deviation(masked, small, x) < 1e-9

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from netslim.slim import emit
@@ -70,6 +71,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+@torch.inference_mode(False)  # in it operations would come in other forms, and parameters that cannot be trained
 @_collector_paused()
 def select_channels(
     model: nn.Module,
@@ -225,6 +227,7 @@ def _ratio_for(
     return low / prunable
 
 
+@torch.inference_mode(False)
 def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
     """A copy of the model with γ = β = 0 on the removed channels: same size, and what ``slim`` is compared with.
 
@@ -239,6 +242,7 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
     return emit.emit(model, emit.Changes(), keep)
 
 
+@torch.inference_mode(False)
 @_collector_paused()
 def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatter: bool = False) -> Model:
     """A new, smaller network that computes what ``mask(model, keep)`` computes. `model` is left alone.

@@ -113,6 +113,7 @@ def save(small: nn.Module, path: str | os.PathLike[str]) -> None:
     files.write_tensors(Path(path), {"format": FORMAT, "plan": json.dumps(plan), "state": small.state_dict()})
 
 
+@torch.inference_mode(False)  # parameters made in it could not be trained
 def load(path: str | os.PathLike[str], dense_model: Model) -> Model:
     """The slim network from a file of ``save``, as a new module; `dense_model` is left alone.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,13 +18,21 @@ if TYPE_CHECKING:
 
 
 def per_channel(g: Graph, node: Node) -> Syms:
-    """Pooling, interpolation, padding: channel on channel, if they touch no dimension along which ids vary."""
-    x = node.args[0].index
-    sym, shape = g.known(x), g.tape.shape[node.outs[0]]
+    """Pooling, interpolation, padding: channel on channel, if ids do not vary along the dimensions they work on.
+
+    Those are the last ones, as many as the name says. That a dimension keeps its length does not mean that it is left
+    alone: windows of three may overlap, and what padding adds on one side it may cut off on the other.
+    """
+    spatial = int(re.findall(r"[123](?=d)", node.name)[0])
+    return along_others(g, node, range(-spatial, 0))
+
+
+def along_others(g: Graph, node: Node, touched: Iterable[int]) -> Syms:
+    sym, shape = g.known(node.args[0].index), g.tape.shape[node.outs[0]]
     if sym is None:
         return []
     small = shrink(sym)
-    if small.dim() != len(shape) or any(n > 1 and n != m for n, m in zip(small.shape, shape, strict=True)):
+    if small.dim() != len(shape) or any(small.size(d) > 1 for d in touched):
         return barrier(g, node)
     return [renewed(g, small).expand(shape)]
 
@@ -77,9 +87,10 @@ def pad(g: Graph, node: Node) -> Syms:
         return []
     small = shrink(sym)
     own = g.tape.shape[x.index]
-    grown = [d for d in range(small.dim()) if small.size(d) == own[d] != shape[d]]
+    moved = [small.dim() - 1 - axis for axis in range(len(widths) // 2) if any(widths[2 * axis : 2 * axis + 2])]
+    grown = [d for d in moved if small.size(d) == own[d]]
     if not grown:
-        return per_channel(g, node) if value == 0 else pointwise_pad(g, small, shape)
+        return along_others(g, node, moved) if value == 0 else pointwise_pad(g, small, shape)
     if len(grown) > 1 or value != 0:
         return barrier(g, node)
     axis = small.dim() - 1 - grown[0]

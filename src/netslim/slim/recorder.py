@@ -35,7 +35,7 @@ def record(
     are restored; the tape of a run that failed holds the operations up to the failure.
     """
     tape = Tape(on_meta=on_meta, modes=modes)
-    running: list[str] = []
+    running: list[str | None] = []
     recorder = _Recorder(tape, running)
     own = partial(torch.empty_like, device=shapes.META) if on_meta else torch.clone
     tensors = state(model)
@@ -60,7 +60,7 @@ def record(
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape, running: list[str]) -> None:
+    def __init__(self, tape: Tape, running: list[str | None]) -> None:
         super().__init__()
         self.tape, self.running = tape, running
         self.number: dict[int, int] = {}
