@@ -22,9 +22,11 @@ from torch.utils._pytree import tree_map_only
 
 from netslim import sparsity
 from netslim.cost import count
+from netslim.loaders import given_to, loaders_in
 from netslim.recalibration import reestimated_statistics
 from netslim.slim import select_channels, slim
 from netslim.slim.checks import check_coupling
+from netslim.slim.clone import clone
 from netslim.task import penalty_weight
 from netslim.threshold import is_number
 
@@ -152,7 +154,7 @@ class Slimming(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find now, and not after the training, that the network cannot be slimmed as asked."""
         with torch.random.fork_rng(devices=[]):  # a look at the data must not change the training
-            example = self._example(pl_module, _data(trainer))
+            example = self._example(pl_module, given_to(trainer))
         try:
             self.check(pl_module.get_submodule(self.network), example)
         except ValueError as error:
@@ -161,7 +163,7 @@ class Slimming(Callback):
             raise
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = _data(trainer)
+        data = given_to(trainer)
         # Each process measures on its own device; a second process group inside a running one would hang.
         evaluator = Trainer(
             accelerator=trainer.strategy.root_device.type,
@@ -181,7 +183,7 @@ class Slimming(Callback):
 
     def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
         """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures. Gives ``slimmed``."""
-        module, data = copy.deepcopy(module), copy.copy(data)  # the caller's keep their trainer
+        module, data = clone(module, {}), copy.copy(data)  # the caller's keep their trainer
         dense = module.get_submodule(self.network)
         dense_metrics = self._measure(module, data, evaluator)
         example = self._example(module, data)
@@ -211,7 +213,7 @@ class Slimming(Callback):
         if not self.network:
             assert isinstance(small, LightningModule)
             return small
-        module = copy.deepcopy(module)
+        module = clone(module, {})
         module.set_submodule(self.network, small)
         return module
 
@@ -223,18 +225,21 @@ class Slimming(Callback):
     def _recalibrate(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> None:
         # The module's own validation loop over training batches, with BatchNorm collecting statistics: inputs reach the
         # network exactly as they do in validation, whatever shape a batch has.
-        view = copy.copy(data)
-        view.val_dataloader = data.train_dataloader  # type: ignore[method-assign]
-        limit, evaluator.limit_val_batches = evaluator.limit_val_batches, self.recalibration_batches
+        view, loaders = copy.copy(data), loaders_in(data.train_dataloader())
+        share = math.ceil(self.recalibration_batches / len(loaders))
+        limit, evaluator.limit_val_batches = evaluator.limit_val_batches, share
         with reestimated_statistics(module), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*sampler has shuffling enabled")  # training batches, on purpose
-            evaluator.validate(module, datamodule=view, verbose=False)
+            for loader in loaders:  # several at a time would come with a number that the step need not take
+                view.val_dataloader = lambda loader=loader: loader  # type: ignore[method-assign, misc]
+                evaluator.validate(module, datamodule=view, verbose=False)
         evaluator.limit_val_batches = limit
 
     def _example(self, module: LightningModule, data: LightningDataModule) -> Any:
         example = self.example_input if self.example_input is not None else module.example_input_array
         if example is None:
-            batch = next(iter(data.val_dataloader() if self.split == "val" else data.test_dataloader()))
+            loaders = loaders_in(data.val_dataloader() if self.split == "val" else data.test_dataloader())
+            batch = next(iter(loaders[0]))
             batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, module.device, 0), 0)
             example = batch[0] if isinstance(batch, (tuple, list)) else batch
             example = example[:1] if isinstance(example, Tensor) else example  # MACs are those of one image
@@ -244,26 +249,6 @@ class Slimming(Callback):
             return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
 
         return tree_map_only(Tensor, fit, example)
-
-
-def _data(trainer: Trainer) -> LightningDataModule:
-    """What ``fit`` was given."""
-    given: LightningDataModule | None = getattr(trainer, "datamodule", None)
-    return _Loaders(trainer.train_dataloader, trainer.val_dataloaders) if given is None else given
-
-
-class _Loaders(LightningDataModule):
-    """Data loaders that were given to ``fit`` directly, as a data module."""
-
-    def __init__(self, train: Any, val: Any) -> None:
-        super().__init__()
-        self._train, self._val = train, val
-
-    def train_dataloader(self) -> Any:
-        return self._train
-
-    def val_dataloader(self) -> Any:
-        return self._val
 
 
 def _selection_summary(dense: nn.Module, keep: dict[str, Tensor]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Copies equal those of copy.deepcopy, but for the tensors that are replaced and for gradients."""
 
 import copy
+import inspect
+import threading
 
 import pytest
 import torch
@@ -91,3 +93,40 @@ def test_a_whole_network(name):
     twin, x = clone(model, {}), torch.randn(1, 3, 64, 64)
     assert repr(twin) == repr(model)
     assert torch.equal(twin(x), model(x))
+
+
+def test_functions_that_hold_modules_follow():
+    """A forward put on an instance, and a function of the modules around it."""
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            plain, factor = self.bn.forward, 0.5
+            self.bn.forward = lambda x, *, more=1.0: plain(x) * factor * more
+            self.code = lambda x: self.conv(x) + self.late()
+            self.late = lambda: 1.0 if self.code is not None else 0.0
+            self.pure = lambda x: x + 1
+
+        def forward(self, x):
+            return self.bn(self.code(self.pure(x)))
+
+    model, x = Holder().eval(), torch.randn(2, 3, 4, 4)
+    twin = clone(model, {})
+    assert torch.equal(twin(x), model(x))
+    assert twin.pure is model.pure
+    twin(x).sum().backward()
+    assert model.conv.weight.grad is None
+    assert twin.conv.weight.grad is not None
+    twin.bn.weight.data.zero_()
+    twin.bn.bias.data.zero_()
+    assert not twin(x).any()
+    assert model(x).any()
+    assert "more" in inspect.signature(twin.bn.forward).parameters
+
+
+def test_what_cannot_be_copied_is_named():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"Linear\.lock cannot be copied .*: take it off the network"):
+        clone(model, {})

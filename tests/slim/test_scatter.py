@@ -292,3 +292,24 @@ def test_the_proof_sees_a_wrong_place(oracle, images, monkeypatch):
     x = images(4)
     with pytest.raises(ValueError, match="4 by native_batch_norm"):
         netslim.select_channels(oracle.lively(Add(), x), 0.5, x, coupling="scatter")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda norm: norm.weight.abs().sum(), lambda norm: norm.bias.norm(), lambda norm: norm.running_mean.sum()],
+)
+def test_a_layer_whose_tensors_are_read_elsewhere_too_stays_whole(read, oracle, images):
+    """As where a network returns its own penalty."""
+
+    class Penalised(Add):
+        def forward(self, x):
+            return super().forward(x), read(self.norm)[None, None].expand(len(x), 1)
+
+    x = images(4)
+    model = oracle.lively(Penalised(), x)
+    mask = {"norm": torch.tensor([True, False, True, False])}
+    small, masked = netslim.slim(model, mask, x, scatter=True), netslim.mask(model, mask)
+    assert small.conv.out_channels == 4
+    torch.testing.assert_close(small(x), masked(x))
+    with pytest.raises(ValueError, match="no BatchNorm layer of Penalised can lose channels"):
+        netslim.select_channels(model, 0.5, x, coupling="scatter")

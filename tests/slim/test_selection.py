@@ -232,3 +232,18 @@ def test_channels_of_a_mean_with_learnt_weights_can_leave(oracle, images):
     keep = netslim.select_channels(model, 0.5, x)
     assert (keep.prunable, keep.removed, keep.held_back) == (8, 4, {})
     assert oracle.prove(model, keep, x).gate.weight.shape == (4, 4, 1, 1)
+
+
+@pytest.mark.parametrize("coupling", ["keep", "group", "scatter"])
+def test_layers_without_a_shift(coupling, images):
+    """γ without β: BatchNorm2d(..., bias=False), where PyTorch has it."""
+    x = images(8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)).double()
+    model[1].register_parameter("bias", None)
+    model[1].weight.data = torch.tensor([0.5, -0.1, 0.9, 0.2, -0.7, 0.8, 0.3, 0.6]).double()
+    keep = netslim.select_channels(model, 0.5, x, coupling=coupling)
+    assert keep["1"].tolist() == [False, False, True, False, True, True, False, True]
+    small, masked = netslim.slim(model, keep, x), netslim.mask(model, keep)
+    assert small[0].out_channels == 4
+    torch.testing.assert_close(small(x), masked(x))
+    torch.testing.assert_close(small.eval()(x), masked.eval()(x))

@@ -7,12 +7,15 @@ plain values are shared, and only what is neither plain nor empty goes to ``copy
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from netslim.modules import modules_by_name
 
@@ -31,6 +34,8 @@ def clone(model: Model, replaced: Mapping[Tensor, Tensor]) -> Model:
     memo: Memo = {id(old): new for old, new in replaced.items()}
     modules = list(modules_by_name(model).values())
     if any(_copies_itself(kind) for kind in {type(module) for module in modules}):
+        for module in modules:
+            _detach([value for value in vars(module).values() if type(value) not in PLAIN], memo)
         return copy.deepcopy(model, memo)
     for module in modules:
         memo[id(module)] = module.__new__(type(module))
@@ -43,7 +48,7 @@ def clone(model: Model, replaced: Mapping[Tensor, Tensor]) -> Model:
             elif key in HOOKS and not value:
                 state[key] = kind()
             elif kind not in PLAIN:
-                state[key] = _value(value, memo)
+                state[key] = _value(value, memo, module, key)
         memo[id(module)].__dict__.update(state)
     copied: Model = memo[id(model)]
     return copied
@@ -71,13 +76,51 @@ def _member(member: Any, memo: Memo) -> Any:
     return memo[id(member)]
 
 
-def _value(value: Any, memo: Memo) -> Any:
-    """The copy of any other attribute that is not plain."""
+def _value(value: Any, memo: Memo, module: nn.Module, key: str) -> Any:
+    """The copy of any other attribute of the module that is not plain."""
     kind = type(value)
     if kind in CONTAINERS and not value:
         return memo.setdefault(id(value), kind())
     if kind is tuple and all(type(item) in PLAIN for item in value):
         return value
-    if isinstance(value, Tensor) and not value.is_leaf:  # a weight that a hook computes anew before every forward
-        return memo.setdefault(id(value), value.detach().clone())
-    return copy.deepcopy(value, memo)
+    if kind is FunctionType:
+        return _rebound(value, memo)
+    _detach(value, memo)
+    try:
+        return copy.deepcopy(value, memo)
+    except TypeError as error:
+        raise ValueError(
+            f"{type(module).__name__}.{key} cannot be copied ({error}): take it off the network, or give its class a "
+            "__deepcopy__"
+        ) from error
+
+
+def _detach(value: Any, memo: Memo) -> None:
+    """Tensors that autograd made, which deepcopy refuses: a weight that a hook computes before every forward, a loss
+    that was kept. Their copies are leaves."""
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor) and not leaf.is_leaf:
+            memo.setdefault(id(leaf), leaf.detach().clone())
+
+
+def _rebound(function: FunctionType, memo: Memo) -> FunctionType:
+    """A function that holds modules of the network in its closure: one that holds their copies."""
+
+    def follows(held: Any) -> Any:
+        if isinstance(held, MethodType) and id(held.__self__) in memo:
+            return MethodType(held.__func__, memo[id(held.__self__)])
+        return _rebound(held, memo) if type(held) is FunctionType else memo.get(id(held), held)
+
+    if id(function) in memo or not function.__closure__:
+        return memo.get(id(function), function)
+    cells = [CellType() for _ in function.__closure__]
+    bound = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
+    )
+    bound.__kwdefaults__, bound.__qualname__ = function.__kwdefaults__, function.__qualname__
+    bound.__dict__.update(function.__dict__)
+    memo[id(function)] = bound
+    for cell, held in zip(cells, function.__closure__, strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            cell.cell_contents = follows(held.cell_contents)
+    return bound

@@ -63,7 +63,7 @@ def batch_norm(g: Graph, node: Node) -> Syms:
     if not all(names):
         return barrier(g, node)
     line = g.line(x.index, 1)
-    norm = g.norms.get(names[0], "") if state[0] is not None and state[1] is not None else ""
+    norm = g.norms.get(names[0], "") if state[0] is not None else ""
     if norm:
         origin = g.selected.get(x.index)
         g.sources[norm] = line if origin is None else g.line(origin, 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from netslim.slim.tape import SELECT
 
 if TYPE_CHECKING:
     from netslim.slim.graph import Each, Graph
@@ -49,9 +52,13 @@ def can_scatter(graph: Graph) -> dict[str, str]:
     """BN layers of which a hook can scatter the channels -> the module whose hook does it.
 
     They are called once, and their output is that of the normalisation; or a module inside them computes it from that
-    (timm's BN layers with an activation). A network may also compute with γ without calling the layer: not those.
+    (timm's BN layers with an activation). Not those whose γ, β or statistics the network reads elsewhere too, as for a
+    penalty that it returns.
     """
     nodes = graph.tape.nodes
+    states = {ref: name.rpartition(".")[::2] for ref, name in graph.tape.state.items()}
+    layer_of = {ref: layer for ref, (layer, name) in states.items() if name != SELECT}
+    readers = Counter(layer_of[ref] for node in nodes for ref in {*node.reads} & layer_of.keys())
     span: dict[str, tuple[int, int]] = {}  # module -> where on the tape it, or a module inside, comes first and last
     for position, node in enumerate(nodes):
         parts = node.module.split(".") if node.module is not None else []
@@ -59,7 +66,7 @@ def can_scatter(graph: Graph) -> dict[str, str]:
             span[module] = span.get(module, (position,))[0], position
     found = {}
     for name, flows in _calls(graph).items():
-        if len(flows) > 1:
+        if len(flows) > 1 or readers[name] > len(nodes[flows[0][0]].reads) - 1:
             continue
         position, end = flows[0][0], span.get(name, (0, -1))[1]
         if end == position:
