@@ -190,7 +190,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "chosen zeros": lambda x: torch.where(x > 0.1, x, torch.zeros_like(x)) + torch.zeros_like(x).add_(x),
     "chosen by rows": lambda x: torch.where(torch.rand(x.shape[1], 1, 1) < 2, x, -x),
     "spread": lambda x: x * sum(torch.var_mean(x, (2, 3), keepdim=True)),
-    "weighted pixels": lambda x: x * torch.einsum("bchw,hw->bc", x, torch.ones(x.shape[2:]).to(x))[..., None, None],
+    "weighted pixels": lambda x: (
+        x * torch.einsum("bchw,hw->bc", x, torch.ones(x.shape[2:]).cumsum(1).to(x))[..., None, None]
+    ),
     "smoothed": lambda x: F.avg_pool1d(x.flatten(2).transpose(1, 2), 3, 1, 1).transpose(1, 2).view_as(x),
     "smoothed in images": lambda x: F.avg_pool2d(x.permute(0, 2, 3, 1), (1, 3), 1, (0, 1)).permute(0, 3, 1, 2),
     "suppressed": lambda x: x * (x == F.max_pool3d(x[:, None], 3, 1, 1)[:, 0]),
