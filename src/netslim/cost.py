@@ -17,7 +17,7 @@ from torch import nn
 from netslim.slim.computing import convolution, linear, matrix_product
 from netslim.slim.macs import node_macs
 from netslim.slim.recorder import record
-from netslim.slim.rules import RULES
+from netslim.slim.rules import RULES, is_pointwise
 
 # fmt: off
 FREE = {name for name, rule in RULES.items() if rule not in (convolution, linear, matrix_product)} | {
@@ -61,6 +61,6 @@ def count(model: nn.Module, example_input: Any) -> Cost:
         counted = node_macs(tape, node)
         if counted is not None:
             macs += counted
-        elif node.name not in FREE and torch.Tag.pointwise not in node.op.tags:
+        elif node.name not in FREE and not is_pointwise(node.op, node.name):
             uncounted[node.name] += 1
     return Cost(sum(p.numel() for p in model.parameters()), macs, dict(uncounted))

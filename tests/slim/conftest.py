@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
@@ -160,7 +161,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_load_sta
 def look(model: nn.Module) -> tuple[Any, ...]:
     """All that a refusal must leave alone, as plain values."""
     tensors = [*model.named_parameters(), *model.named_buffers()]
-    numbers = {n: t.detach().clone() for n, t in tensors if not is_lazy(t) and not t.is_meta}
+    local = ((n, t.to_local() if isinstance(t, DTensor) else t) for n, t in tensors)
+    numbers = {n: t.detach().clone() for n, t in local if not is_lazy(t) and not t.is_meta}
     modules = [(n, type(m), m.training, *(tuple(getattr(m, h, ())) for h in HOOKS)) for n, m in model.named_modules()]
     shared = (nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks)
     return modules, [n for n, _ in tensors], numbers, torch.get_rng_state(), *map(dict, shared)

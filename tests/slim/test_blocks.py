@@ -195,7 +195,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "smoothed": lambda x: F.avg_pool1d(x.flatten(2).transpose(1, 2), 3, 1, 1).transpose(1, 2).view_as(x),
     "smoothed in images": lambda x: F.avg_pool2d(x.permute(0, 2, 3, 1), (1, 3), 1, (0, 1)).permute(0, 3, 1, 2),
-    "suppressed": lambda x: x * (x == F.max_pool3d(x[:, None], 3, 1, 1)[:, 0]),
+    "largest around": lambda x: x * F.max_pool3d(x[:, None], 3, 1, 1)[:, 0].sigmoid(),
     "shifted": lambda x: F.pad(x, (0, 0, 0, 0, 1, -1)),
     "shifted, the end repeated": lambda x: F.pad(x.permute(0, 2, 3, 1), (1, -1, 0, 0), "replicate").permute(0, 3, 1, 2),
     "shifted in space": lambda x: F.pad(x, (1, -1, 0, 0)),

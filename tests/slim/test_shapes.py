@@ -19,6 +19,7 @@ def conv(x, w, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups
     return aten.convolution.default, (x, w, bias, stride, padding, dilation, False, (0, 0), groups)
 
 
+NEWER = pytest.mark.skipif(torch.__version__ < "2.9", reason="PyTorch 2.8 lets it pass without numbers")
 POOLS = (aten.max_pool2d_with_indices.default, aten.avg_pool2d.default)
 x, y, line = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 1, 1), torch.rand(6)
 CASES = [
@@ -100,7 +101,7 @@ def test_in_place_is_the_same_tensor():
     ("func", "args"),
     [
         conv(x, torch.randn(4, 5, 3, 3)),
-        conv(x, torch.randn(4, 6, 10, 3)),
+        pytest.param(*conv(x, torch.randn(4, 6, 10, 3)), marks=NEWER),
         (aten.max_pool2d_with_indices.default, (x, (10, 3))),
         (aten.max_pool2d_with_indices.default, (x, (3, 3), (1, 1), (2, 2))),
         (aten.avg_pool2d.default, (x, (3, 3), (1, 1), (2, 2))),

@@ -8,6 +8,7 @@ written in it, so the slim network is recorded again afterwards and compared (re
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
@@ -138,6 +139,9 @@ class _Recorder(TorchDispatchMode):
             result = result.contiguous(memory_format=torch.channels_last)
         if norm is not None:
             self.write_scatter(norm, node, result)
+            return result
+        if name == "slice" and args[2:] == (0, sys.maxsize):  # all of it, as in x[:, :8] before PyTorch 2.9
+            self.call(result, node.reads[0])
             return result
         outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
         self.write(node, [out for out in outs if isinstance(out, Tensor)])

@@ -16,6 +16,9 @@ and pooling.py, those that only move data in moving.py.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import torch
 
 from netslim.slim.computing import (
@@ -86,6 +89,12 @@ RULES: dict[str, Rule] = {
 
 def rule_for(node: Node) -> Rule:
     """The rule of an operation: from the table, else pointwise if ATen tags it so, else a barrier."""
-    if node.name in RULES:
-        return RULES[node.name]
-    return pointwise if torch.Tag.pointwise in node.op.tags else barrier
+    return RULES.get(node.name) or (pointwise if is_pointwise(node.op, node.name) else barrier)
+
+
+@cache
+def is_pointwise(op: Any, name: str) -> bool:
+    """Does ATen tag an operation, or its functional form of that name, as pointwise? Before PyTorch 2.9 the tag is
+    missing from many that work in place."""
+    functional = getattr(getattr(torch.ops.aten, name, None), op._overloadname, op)
+    return torch.Tag.pointwise in op.tags or torch.Tag.pointwise in functional.tags
