@@ -24,9 +24,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from netslim import ranks
+from netslim import ranks, records
 from netslim.environment import updated
-from netslim.files import Record, read_json, write_json
+from netslim.files import Record, write_json
 
 log = logging.getLogger("netslim")
 
@@ -89,8 +89,8 @@ def stage(
             done = ranks.from_first(lambda: _finish(folder, {**head, **told}))
     finally:
         lock.release()
-    if done["name"] != folder.name:
-        raise ValueError(f"{folder}/record.json is the record of {done['name']}; remove the folder and start again")
+    if done.get("name") != folder.name:
+        raise ValueError(f"{folder}/record.json is the record of {done.get('name')}; remove the folder and start again")
     return done
 
 
@@ -118,10 +118,10 @@ def _finish(folder: Path, record: Record) -> Record:
     return record
 
 
-def finished(folder: Path) -> Record | None:
-    """The record of a finished stage or job, None where there is none yet."""
+def finished(folder: Path, kind: str = "record") -> Record | None:
+    """The record of a finished stage or job, None where there is none yet. kind: what must be in it (records.py)."""
     path = folder / "record.json"
-    return read_json(path) if path.exists() else None
+    return records.read(path, kind) if path.exists() else None
 
 
 def made(folder: Path, name: str) -> Path:
@@ -145,7 +145,7 @@ def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Seque
 
 def load_sweep(sweep: Path) -> Record | None:
     path = sweep / "sweep.json"
-    return read_json(path) if path.exists() else None
+    return records.read(path, "sweep") if path.exists() else None
 
 
 def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -> Path:
@@ -164,7 +164,7 @@ def load_jobs(sweep: Path) -> list[Record]:
     """
     if not sweep.is_dir():
         raise FileNotFoundError(f"no folder {sweep}; give the folder of a sweep, such as outputs/lab4_digits")
-    jobs = [read_json(path) for path in sorted(sweep.glob("job_*/record.json"))]
+    jobs = [records.read(path, "job") for path in sorted(sweep.glob("job_*/record.json"))]
     for job in jobs:
         for kind in ("train", "slim", "finetune"):
             if job[kind] is not None:
@@ -179,5 +179,5 @@ def _stage_record(sweep: Path, name: str) -> Record:
     for more in ("scales", "settings"):
         path = sweep / name / f"{more}.json"
         if path.exists():
-            record = {**record, more: read_json(path)}
+            record = {**record, more: records.read(path, more)}
     return record

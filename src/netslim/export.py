@@ -133,6 +133,8 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
         ValueError: the folder is none of these, or damaged.
     """
     record = _record(folder)
+    if not record.keys() & {"stage", "slim"}:
+        raise ValueError(f"{folder}/record.json was not written by netslim; give the folder of a finished job")
     if "stage" not in record:  # a job
         folder = folder.parent / (record["finetune"] or record["slim"])
         record = _record(folder)

@@ -191,7 +191,7 @@ def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | No
         "finetune": finetuned["name"] if finetuned else None,
     }
     folder = artifacts.job_folder(sweep, stages, **labels)
-    known = artifacts.finished(folder)
+    known = artifacts.finished(folder, "job")
     if known is not None:
         return known
     job = {**{key.rstrip("_"): value for key, value in labels.items()}, **stages, "command": command}

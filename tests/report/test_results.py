@@ -112,7 +112,7 @@ def test_a_foreign_job_record_is_an_error(job: Job) -> None:
     with pytest.raises(ValueError, match="a job record has no 'ratio'"):
         results.check({"lambda": 0.0})
     job["train"]["epochs"] = []
-    with pytest.raises(ValueError, match="its train record has no 'epochs'"):
+    with pytest.raises(ValueError, match="its train record, epochs is empty"):
         results.check(job)
 
 

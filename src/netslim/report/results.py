@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from netslim import records
 from netslim.report.document import slug
 
 Record = dict[str, Any]
@@ -177,32 +178,17 @@ def _title(job: Record) -> str:
     return f"job lambda={job['lambda']} ratio={job['ratio']} seed={job['seed']}"
 
 
-_EPOCH = ("epoch", "train_accuracy")
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "train": ("name", "network", "data", "budget", "epochs", "test", "scales", "run"),
-    "slim": ("name", "threshold", "removed", "prunable", "dense", "slim", "recalibrated", "layers", "run"),
-    "finetune": ("name", "epochs", "test", "run"),
-}
-
-
 def check(job: Record) -> None:
     """Raise ValueError, naming the job, the record and the key, when something the report needs is not there."""
     for key in ("lambda", "ratio", "seed", "train", "slim", "finetune", "command"):
         if key not in job:
             raise ValueError(f"a job record has no {key!r}: it was not written by this version; repeat the job")
-    for stage, keys in _NEEDED.items():
-        record = job[stage]
-        if record is None and stage == "finetune":
+    for stage in ("train", "slim", "finetune"):
+        if job[stage] is None and stage == "finetune":
             continue
-        lacking = [key for key in keys if not isinstance(record, dict) or key not in record]
-        if not lacking and stage != "slim":
-            if not record["epochs"]:
-                lacking = ["epochs"]
-            lacking += [f"epochs[].{key}" for key in _EPOCH if any(key not in epoch for epoch in record["epochs"])]
-        if lacking:
-            raise ValueError(
-                f"{_title(job)}: its {stage} record has no {lacking[0]!r}; remove that folder and repeat the job"
-            )
+        fault = records.wrong(job[stage], records.SHAPES[stage], f"its {stage} record")
+        if fault:
+            raise ValueError(f"{_title(job)}: {fault}; remove that folder and repeat the job")
 
 
 def curve_metric(records: Iterable[Record]) -> str:

@@ -55,7 +55,7 @@ def _ends(records: list[Record]) -> list[str]:
     ends = [record["epochs"][-1] for record in records]
     cells = [spread(end[key] for end in ends if key in end) for key in ("train_accuracy", "val_accuracy")]
     cells.append(spread(accuracy(record["test"]) for record in records))
-    cells += [spread(share_under(record, bound) for record in records) for bound in SMALL]
+    cells += [spread(share_under(record, bound) for record in records if scales(record)) for bound in SMALL]
     return [formats.percent(cell) for cell in cells]
 
 
@@ -106,8 +106,8 @@ def _scales_said(part: Part, strength: float) -> str:
     lost = sum(len(scales(record)) for record in records) - sum(len(run) for run in runs)
     if not middle or not most:
         return "Training diverged: no γ is a number."
-    small = formats.percent(spread(share_under(record, 1e-2) for record in records))
-    base = formats.percent(spread(share_under(record, 1e-2) for record in part.trained(0.0)))
+    small = formats.percent(spread(share_under(record, 1e-2) for record in records if scales(record)))
+    base = formats.percent(spread(share_under(record, 1e-2) for record in part.trained(0.0) if scales(record)))
     against = f" (λ = 0: {base} %)" if strength and 0.0 in part.lambdas else ""
     said = (
         f"Of the {formats.count(len(scales(records[0])))} |γ|, {small} % are under 1e-2{against}; the median is "
