@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from netslim import configuration
 from netslim.__main__ import CONF
 from netslim.data import InMemoryData
 from netslim.sparsity import bn_layers
@@ -97,3 +98,10 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     assert "name: lab4" in shown
     assert {"netslim", "netslim-report"} <= {path.name for path in (site / "bin").iterdir()}
     assert list(site.glob("netslim-*.dist-info/licenses/LICENSE"))
+
+
+@pytest.mark.parametrize("word", ["data.eval_batch_size=7", "trainer.accelerator=cpu", "trainer=ddp", "lambda=1"])
+def test_what_cannot_change_a_result_makes_no_other_stage(word):
+    settings = configuration._settings(composed("name=x", word))
+    assert settings == configuration._settings(composed("name=x"))
+    assert settings != configuration._settings(composed("name=x", word, "data.batch_size=7"))

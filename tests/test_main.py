@@ -24,6 +24,8 @@ WRONG = {
     "+trainer.callbacks=[]": "trainer.callbacks is set by netslim itself",
     "+slimming.colour=3": "colour",
     "scheduler.at=0.5": "scheduler.at=0.5 is no list of shares",
+    "optimizer.momentum=1": "optimizer.momentum=1 must be at least 0 and under 1",
+    "scheduler._target_=torch.optim.lr_scheduler.StepLR": "a schedule is made by a function of (optimizer, epochs)",
     "scheduler.factor=abc": "scheduler.factor=abc is not a number",
     "slimming.recalibration_batches=many": "recalibration_batches is many; it must be at least 1",
     "data.crop_padding=-1": "crop_padding=-1 is too small",

@@ -188,6 +188,15 @@ def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
     assert tester.callback_metrics["test/total"].item() == len(data[0][1])
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
+def test_true_precisions_reach_the_images(precision, dtype):
+    data = batches(3)
+    task = SlimmingTask(network(), optimizer=SGD, strength=STRENGTH)
+    lightning_loop(task, data, precision=precision)
+    assert {parameter.dtype for parameter in task.network.parameters()} == {dtype}
+    assert task.trainer.callback_metrics["loss/train"].isfinite()
+
+
 @pytest.mark.parametrize("limits", [{}, {"max_steps": 5}, {"limit_train_batches": 5}])
 def test_the_logged_loss_is_the_mean_over_the_images_of_the_epoch(limits):
     data = batches(8)

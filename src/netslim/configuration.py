@@ -17,9 +17,9 @@ from netslim.task import SlimmingTask
 
 # Settings that cannot change a result do not make another stage.
 WITHOUT_EFFECT = {
-    "data": ("cache_dir",),
+    "data": ("cache_dir", "eval_batch_size"),
     # Of the devices only their total matters; pipeline.run adds it.
-    "trainer": ("enable_progress_bar", "enable_model_summary", "devices", "num_nodes"),
+    "trainer": ("enable_progress_bar", "enable_model_summary", "accelerator", "strategy", "devices", "num_nodes"),
 }
 
 GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
@@ -35,7 +35,9 @@ def arguments(cfg: DictConfig) -> dict[str, Any]:
     _check_added(cfg)
     if "lr" in cfg.optimizer:
         number(cfg, "optimizer.lr", float)  # else the error would name finetune.lr, which asks for it
-    optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler")
+    if "momentum" in cfg.optimizer and not 0 <= number(cfg, "optimizer.momentum", float) < 1:
+        raise ValueError(f"optimizer.momentum={cfg.optimizer.momentum} must be at least 0 and under 1, such as 0.9")
+    optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler", epochs=1)
     task = partial(
         SlimmingTask,
         scheduler=scheduler,
@@ -116,13 +118,17 @@ def _truth(cfg: DictConfig, key: str) -> bool:
     return value
 
 
-def _partial(cfg: DictConfig, group: str) -> Any:
-    """A group's ``_partial_`` object; settings that its class does not know are named at once."""
+def _partial(cfg: DictConfig, group: str, **given: Any) -> Any:
+    """A group's ``_partial_`` object; settings that its class does not know are named at once.
+
+    given: what it will be called with by name besides.
+    """
     build = instantiate(cfg[group])
     try:
-        inspect.signature(build.func).bind_partial(*build.args, **build.keywords)
+        inspect.signature(build.func).bind_partial(*build.args, **{**build.keywords, **given})
     except TypeError as error:
-        raise ValueError(f"{group}: {cfg[group]._target_}: {error}") from None
+        remedy = "; a schedule is made by a function of (optimizer, epochs)" if group == "scheduler" else ""
+        raise ValueError(f"{group}: {cfg[group]._target_}: {error}{remedy}") from None
     return build
 
 

@@ -61,6 +61,7 @@ class SlimmingTask(LightningModule):
         self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.to(next(self.network.parameters()).dtype)  # trainer.precision=64-true or bf16-true changed it
         return self.network(images.contiguous(memory_format=self.layout))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -86,9 +86,9 @@ def test_networks_of_one_name_with_other_settings_are_other_parts(job: Job) -> N
     assert [part.label for part in results.parts(jobs)] == ["net.layers=[4, 16]", "net.layers=[4, 8]"]
 
 
-def test_where_and_how_a_job_runs_makes_no_other_part(job: Job) -> None:
-    first = made(job, {"lambda": 1e-4, "seed": 0, "trainer": {"accelerator": "cpu"}, "data": {"root": "/a"}})
-    second = made(job, {"lambda": 1e-4, "seed": 1, "trainer": {"accelerator": "gpu"}, "data": {"root": "/b"}}, seed=1)
+def test_where_its_data_are_makes_no_other_part(job: Job) -> None:
+    first = made(job, {"lambda": 1e-4, "seed": 0, "data": {"root": "/a"}})
+    second = made(job, {"lambda": 1e-4, "seed": 1, "data": {"root": "/b"}}, seed=1)
     (part,) = results.parts([first, second])
     assert (part.label, len(part.jobs)) == ("", 2)
 

@@ -103,8 +103,7 @@ class Part:
 
 
 # Neither what tells the jobs of a part apart, nor what cannot change a result.
-APART = {"lambda", "ratio", "seed", "train", "slim", "trainer.accelerator", "trainer.strategy", "data.root"}
-APART |= {"data.title", "data.eval_batch_size"}
+APART = {"lambda", "ratio", "seed", "train", "slim", "data.root", "data.title"}
 
 
 def settings(job: Record) -> dict[str, Any]:
