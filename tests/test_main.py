@@ -1,13 +1,16 @@
 """Wrong input as a user meets it: one line on stderr that names it, exit code 2, nothing trained."""
 
+import importlib
 import json
+import shutil
 import sys
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from netslim import __main__ as application
-from netslim import sweep
+from netslim import export, sweep
+from netslim.progress import History
 
 SMALL = [
     "epochs=1", "finetune.epochs=0", "data=synthetic", "data.source.size=8", "data.source.train=64", "data.val_size=8",
@@ -24,6 +27,10 @@ WRONG = {
     "+trainer.callbacks=[]": "trainer.callbacks is set by netslim itself",
     "+slimming.colour=3": "colour",
     "scheduler.at=0.5": "scheduler.at=0.5 is no list of shares",
+    "finetune.epoch=3": "there is no setting 'finetune.epoch'",
+    "finetune.lr=-0.1": "finetune.lr=-0.1 is negative",
+    "lambda=inf": "lambda=inf is not a number",
+    "data.std=[0,1,1]": "standard deviations must be positive",
     "optimizer.momentum=1": "optimizer.momentum=1 must be at least 0 and under 1",
     "scheduler._target_=torch.optim.lr_scheduler.StepLR": "a schedule is made by a function of (optimizer, epochs)",
     "scheduler.factor=abc": "scheduler.factor=abc is not a number",
@@ -79,6 +86,7 @@ def refused(monkeypatch, capsys, arguments: list[str]) -> str:
 def test_wrong_input_is_one_line(wrong, tmp_path, monkeypatch, capsys):
     assert WRONG[wrong] in refused(monkeypatch, capsys, [*SMALL, f"outputs={tmp_path}", wrong])
     assert not list(tmp_path.glob("*/*/record.json"))
+    assert list(tmp_path.glob("*/*/settings.json")) or not list(tmp_path.glob("*/sweep.json"))  # no report waits for it
 
 
 def test_the_remedy_for_a_network_of_torchvision_is_another_data_set(tmp_path, monkeypatch, capsys):
@@ -110,3 +118,55 @@ def test_a_network_of_ones_own_by_its_name_alone(tmp_path, monkeypatch):
     assert json.loads(record.read_text())["network"] == "net"
     (slimmed,) = (tmp_path / "own").glob("slim_*/record.json")
     assert json.loads(slimmed.read_text())["removed"] == 3
+
+
+def run(monkeypatch, *words: str) -> None:
+    GlobalHydra.instance().clear()
+    sweep.started.clear()
+    monkeypatch.setattr(sys, "argv", ["netslim", *words])
+    application.main()
+
+
+def test_ctrl_c_in_a_training_has_its_exit_code_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(History, "on_train_epoch_end", stop)
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, *SMALL, f"outputs={tmp_path}")
+    assert end.value.code == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+
+
+MINE = """
+from torch import nn
+class Net(nn.Module):  # its classifier comes first
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear({width}, num_classes)
+        self.conv, self.norm = nn.Conv2d(3, {width}, 3), nn.BatchNorm2d({width})
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+"""
+
+
+def test_a_network_whose_classifier_comes_first_and_whose_code_changes(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "changing.py").write_text(MINE.format(width=8))
+    small = [word for word in SMALL if not word.startswith("net.")]
+    words = ["net=own", "net._target_=changing.Net", f"outputs={tmp_path}", "name=own", *small]
+    run(monkeypatch, *words, "epochs=3", "+trainer.check_val_every_n_epoch=2", "data.val_size=16")
+    (record,) = (tmp_path / "own").glob("train_*/record.json")
+    rows = json.loads(record.read_text())["epochs"]
+    assert [row["epoch"] for row in rows if "val_accuracy" in row] == [2]  # a score is that of its own epoch
+    (job,) = (tmp_path / "own").glob("job_*")
+    dense, small_network, _, _ = export.rebuild(job)
+    assert (dense.head.out_features, small_network.conv.out_channels) == (4, 4)
+
+    (tmp_path / "changing.py").write_text(MINE.format(width=10))
+    del sys.modules["changing"]
+    importlib.invalidate_caches()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    again = [*words, "epochs=3", "+trainer.check_val_every_n_epoch=2", "data.val_size=16", "ratio=0.25"]
+    assert "does not fit Net, whose code has changed since it was trained" in refused(monkeypatch, capsys, again)

@@ -130,9 +130,9 @@ def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
                 assert [event.step for event in events.Scalars(tag)] == list(range(epochs))
                 assert points == pytest.approx([row[column] for row in job[stage]["epochs"]])
             assert len(events.Histograms("gamma/all")) == epochs
-            assert events.Scalars("accuracy/test")[-1].value == pytest.approx(
-                job[stage]["test"]["correct"] / job[stage]["test"]["total"]
-            )
+            test = events.Scalars("accuracy/test")[-1]
+            assert test.value == pytest.approx(job[stage]["test"]["correct"] / job[stage]["test"]["total"])
+            assert test.step == epochs - 1  # beside the other curves' last point
 
 
 def test_an_epoch_that_was_cut_off_stands_once_in_the_curves(tmp_path):

@@ -77,14 +77,18 @@ def main() -> None:
         print(ranks.STOPPED, file=sys.stderr)
         sys.exit(apart.TERMINATED)
     except KeyboardInterrupt:
-        print("netslim: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _interrupted()
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's, in a training
+            _interrupted()
+        raise
     try:
         sweep.report_all()
     except MENDABLE as error:
         failure = failure or error
     failed = sweep.summary() > 0 or failed
     if failure is not None:
+        sweep.withdraw()
         _exit_with(failure)
     if failed:
         sys.exit(1)
@@ -112,6 +116,7 @@ def app(cfg: DictConfig) -> float:
     try:
         return _job(cfg, "1 of 1")
     except MENDABLE as error:
+        sweep.withdraw()
         _exit_with(error)
 
 
@@ -189,6 +194,11 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+def _interrupted() -> NoReturn:
+    print("netslim: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+
+
 def _exit_with(error: BaseException) -> NoReturn:
     """One line; the traceback only when NETSLIM_TRACEBACK is set."""
     if "NETSLIM_TRACEBACK" in os.environ:
@@ -206,10 +216,13 @@ def _line(error: BaseException) -> str:
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
-    text = " ".join(dict.fromkeys(" ".join(str(link).split()) for link in chain)) or type(error).__name__
+    words = dict.fromkeys(" ".join(str(link).split()) for link in chain)
+    said = [text for text in words if not any(text in other for other in words if other != text)]
+    text = " ".join(said) or type(error).__name__
     text = text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception.", ".")
     # Hydra would have it added with +, and then nobody would read it.
-    return re.sub(r"Could not override '(\w+)'.*", lambda found: configuration.unknown(found[1]), text)
+    text = re.sub(r"Missing mandatory value: \S+ full_key: (\S+).*", r"\1 has no value; give \1=…", text)
+    return re.sub(r"Could not override '(\w+|finetune\.\w+)'.*", lambda found: configuration.unknown(found[1]), text)
 
 
 if __name__ == "__main__":

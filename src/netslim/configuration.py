@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,6 +36,8 @@ def arguments(cfg: DictConfig) -> dict[str, Any]:
     _check_added(cfg)
     if "lr" in cfg.optimizer:
         number(cfg, "optimizer.lr", float)  # else the error would name finetune.lr, which asks for it
+    if number(cfg, "finetune.lr", float) < 0:  # else it would be found after the training
+        raise ValueError(f"finetune.lr={cfg.finetune.lr} is negative; give a positive rate, such as 0.01")
     if "momentum" in cfg.optimizer and not 0 <= number(cfg, "optimizer.momentum", float) < 1:
         raise ValueError(f"optimizer.momentum={cfg.optimizer.momentum} must be at least 0 and under 1, such as 0.9")
     optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler", epochs=1)
@@ -104,7 +107,7 @@ def _compile(cfg: DictConfig) -> dict[str, Any] | None:
 
 def number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int | None = None) -> Any:
     value = OmegaConf.select(cfg, key, throw_on_missing=True)
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not math.isfinite(value):
         raise ValueError(f"{key}={value} is not a {'whole ' if kind is int else ''}number")
     if least is not None and value < least:
         raise ValueError(f"{key}={value} is too small; give {least} or more")

@@ -143,7 +143,8 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
     before = record if record["stage"] == "slim" else _record(folder.parent / record["slim"])
     trained = folder.parent / before["train"]
     settings, weights = files.read_json(trained / "settings.json"), files.read_tensors(trained / "weights.pt")
-    dense = instantiate(settings["net"], num_classes=_classes(weights))
+    classes = (artifacts.finished(trained) or {}).get("classes") or _classes(weights)
+    dense = instantiate(settings["net"], num_classes=classes)
     try:
         dense.load_state_dict(weights)
     except RuntimeError as error:
@@ -159,7 +160,7 @@ def _record(folder: Path) -> files.Record:
 
 
 def _classes(weights: dict[str, Tensor]) -> int:
-    """A network ends with its classifier, so the last weight or bias has one row per class."""
+    """A guess, where no record tells: a network ends with its classifier, whose bias has one number per class."""
     return next(len(tensor) for tensor in reversed(weights.values()) if tensor.dim())
 
 

@@ -139,7 +139,7 @@ def train(
     momentum = module.optimizers().param_groups[0].get("momentum", 0.0)
     budget = sparsity.shrinkage_budget(strength, [history.rates], momentum)
     title = getattr(images, "title", type(images).__name__)
-    return {"network": network_name, "data": title, "budget": budget, **told}
+    return {"network": network_name, "data": title, "classes": images.num_classes, "budget": budget, **told}
 
 
 def slim(
@@ -150,7 +150,13 @@ def slim(
     told = describe_run(command)
     images = data()
     dense = network(num_classes=images.num_classes)
-    dense.load_state_dict(files.read_tensors(artifacts.made(trained, "weights.pt")))
+    try:
+        dense.load_state_dict(files.read_tensors(artifacts.made(trained, "weights.pt")))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{trained / 'weights.pt'} does not fit {type(dense).__name__}, whose code has changed since it was "
+            f"trained; remove the folder {trained} to train anew ({error})"
+        ) from None
     quiet = trainer(
         logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **ranks.on_one_device()
     )

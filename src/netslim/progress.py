@@ -39,6 +39,7 @@ class History(Callback):
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         self.rates = self._rate = self.earlier = 0.0
+        self._validated = -1  # the epoch of the last validation
         self._started = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -46,8 +47,13 @@ class History(Callback):
         self._rate = optimizer.param_groups[0]["lr"]
         self.rates += self._rate
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics
+        metrics = dict(trainer.callback_metrics)
+        if self._validated != trainer.current_epoch:  # what is there is of an earlier epoch
+            metrics = {name: value for name, value in metrics.items() if not name.endswith("/val")}
         row = {column: float(metrics[name]) for name, column in COLUMNS.items() if name in metrics}
         wrong = [column for column, value in row.items() if not math.isfinite(value)]
         if wrong:

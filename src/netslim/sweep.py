@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import warnings
@@ -87,7 +88,15 @@ def report_all() -> None:
     """Build the report of what this process started; jobs that are missing are named in it."""
     for folder in started:
         if artifacts.load_jobs(folder):
-            print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {folder}", flush=True)
+            shown = shlex.quote(str(folder))
+            print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {shown}", flush=True)
+
+
+def withdraw() -> None:
+    """Forget a command that was refused before it began anything, so that no report waits for its jobs."""
+    for folder in started:
+        if not any(folder.glob("*/settings.json")):
+            (folder / "sweep.json").unlink(missing_ok=True)
 
 
 def summary() -> int:

@@ -121,6 +121,10 @@ class SlimmingTask(LightningModule):
         if self.trainer.training or self.trainer.validating:
             self._log_over_epochs()
 
+    def on_test_epoch_end(self) -> None:
+        if self.trainer.loggers:  # the test that follows a fit, at its last epoch
+            self.log("step", float(max(0, self.current_epoch - 1)), sync_dist=True)
+
     def on_train_epoch_end(self) -> None:
         self._log_over_epochs()
         if self._scales:

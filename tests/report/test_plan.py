@@ -37,3 +37,14 @@ def test_a_setting_that_the_job_s_command_left_at_its_default_is_compared_too(jo
     job["train"]["settings"] = {"label_smoothing": 0.0}
     job["command"] = "netslim"
     assert plan.unfinished(sweep, [job]) == ["netslim label_smoothing=0.1"]
+
+
+def test_of_a_setting_given_twice_the_last_one_counts(job: dict[str, Any]) -> None:
+    sweep = {"command": "netslim", "jobs": [["lambda=0.3", "lambda=1e-4", "ratio=0.9", "ratio=0.5"]]}
+    assert plan.unfinished(sweep, [job]) == []
+
+
+def test_what_cannot_change_a_result_need_not_agree(job: dict[str, Any]) -> None:
+    job["command"] = "netslim threads=2 trainer.devices=1"
+    sweep = {"command": "netslim -m threads=1", "jobs": [["threads=1", "trainer.devices=2", "trainer.accelerator=cpu"]]}
+    assert plan.unfinished(sweep, [job]) == []

@@ -144,3 +144,11 @@ def test_trainings_shared_by_ratios_count_once(job: Job) -> None:
 def test_share_of_scales_under_a_bound_uses_absolute_values(job: Job) -> None:
     assert sorted(results.scales(job["train"])) == [0.0005, 0.005, 0.25, 0.5]
     assert [results.share_under(job["train"], bound) for bound in (1e-4, 1e-3, 1e-2)] == [0.0, 0.25, 0.5]
+
+
+def test_file_names_stay_short_and_apart(job: Job) -> None:
+    labels = [", ".join(f"setting{i}={i}" for i in range(n)) for n in (1, 40, 41)]
+    names = [results.Part(label, [job]).file("sparsity-training-accuracy") for label in labels]
+    assert names[0] == "setting0-0-sparsity-training-accuracy.png"
+    assert len({*names}) == 3
+    assert max(map(len, names)) < 160

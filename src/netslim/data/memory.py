@@ -57,6 +57,8 @@ class InMemoryData(LightningDataModule):
         if isinstance(mean, (int, float)) or isinstance(std, (int, float)):
             raise ValueError(f"mean={mean}, std={std}: give a list with a number per channel, such as [0.5]")
         self.source, self.title = source, title
+        if not all(isinstance(number, (int, float)) and number > 0 for number in std):
+            raise ValueError(f"std={list(std)}: standard deviations must be positive, such as [0.25]")
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.val_size, self.split_seed = val_size, split_seed

@@ -10,6 +10,10 @@ from omegaconf import OmegaConf
 
 from netslim.report.results import Record, settings
 
+# Nothing that a result depends on, so no record has them.
+WITHOUT_EFFECT = {"threads", "outputs", "name", "data.cache_dir", "data.eval_batch_size"}
+WITHOUT_EFFECT |= {f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes")}
+
 
 def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
     """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
@@ -29,8 +33,10 @@ def asked(sweep: Record | None) -> list[Record]:
 def _is(job: Record, overrides: Sequence[str]) -> bool:
     words, made = shlex.split(job["command"]), settings(job)
     set_keys = {word.split("=", 1)[0] for word in words}
-    for override in overrides:
+    for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")
+        if key in WITHOUT_EFFECT:
+            continue
         if key in ("lambda", "ratio", "seed"):
             if float(value) != float(job[key]):
                 return False

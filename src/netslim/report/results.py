@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,8 +88,12 @@ class Part:
         return sorted({job["seed"] for job in self.jobs})
 
     def file(self, name: str) -> str:
-        """The name of a PNG file, with this part's label when there are several."""
-        return "-".join(filter(None, (slug(self.label), name))) + ".png"
+        """The name of a PNG file, with this part's label when there are several: the whole label, or a part of it and
+        a number, because file systems take 255 bytes."""
+        label = slug(self.label)
+        if len(label) > 80:
+            label = f"{label[:80].rstrip('-.')}-{zlib.crc32(label.encode()):08x}"
+        return "-".join(filter(None, (label, name))) + ".png"
 
     def at(self, strength: float, ratio: float) -> list[Record]:
         """The jobs of one λ and one ratio, one per seed, in the order of the seeds."""
