@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from netslim import Sparsity
+from netslim.data import InMemoryData, synthetic
+from netslim.nets import VGG
 from netslim.sparsity import bn_scales
 from netslim.task import SlimmingTask
 
@@ -190,9 +192,12 @@ def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
 def test_true_precisions_reach_the_images(precision, dtype):
-    data = batches(3)
-    task = SlimmingTask(network(), optimizer=SGD, strength=STRENGTH)
-    lightning_loop(task, data, precision=precision)
+    """Those of a data module that makes numbers of bytes on the device, after Lightning has converted the batch."""
+    source = partial(synthetic, train=32, test=8, size=8)
+    data = InMemoryData(source, title="", mean=[0.5] * 3, std=[0.25] * 3, batch_size=16)
+    task = SlimmingTask(VGG([4, "M", 4], num_classes=4), optimizer=SGD, strength=STRENGTH)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    Trainer(max_epochs=1, accelerator="cpu", precision=precision, **quiet).fit(task, data)
     assert {parameter.dtype for parameter in task.network.parameters()} == {dtype}
     assert task.trainer.callback_metrics["loss/train"].isfinite()
 

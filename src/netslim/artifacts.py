@@ -30,6 +30,12 @@ from netslim.files import Record, write_json
 
 log = logging.getLogger("netslim")
 
+# Settings that cannot change a result: they make no other stage, and no other job. Of the devices only their total
+# matters; pipeline.run adds it.
+WITHOUT_EFFECT = {"outputs", "name", "threads", "data.cache_dir", "data.eval_batch_size"}
+WITHOUT_EFFECT |= {f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes")}
+WITHOUT_EFFECT |= {"trainer.enable_progress_bar", "trainer.enable_model_summary"}
+
 
 def digest(settings: Mapping[str, Any]) -> str:
     """Eight hex digits that change whenever a setting does, whatever the order of the keys.

@@ -14,14 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from netslim import artifacts
 from netslim.task import SlimmingTask
-
-# Settings that cannot change a result do not make another stage.
-WITHOUT_EFFECT = {
-    "data": ("cache_dir", "eval_batch_size"),
-    # Of the devices only their total matters; pipeline.run adds it.
-    "trainer": ("enable_progress_bar", "enable_model_summary", "accelerator", "strategy", "devices", "num_nodes"),
-}
 
 GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
 PLAIN = ("lambda", "ratio", "seed", "epochs", "finetune", "label_smoothing", "channels_last", "compile", "threads")
@@ -152,8 +146,9 @@ def factory(cfg: DictConfig, group: str) -> Callable[..., Any]:
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """What determines each stage beside λ, ratio, seed and epochs."""
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    for group, keys in WITHOUT_EFFECT.items():
-        plain[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    for group in ("data", "trainer"):
+        own = plain[group].items()
+        plain[group] = {key: value for key, value in own if f"{group}.{key}" not in artifacts.WITHOUT_EFFECT}
     recipe = {key: plain[key] for key in RECIPE}
     return {
         "train": recipe,

@@ -8,11 +8,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from netslim import artifacts
 from netslim.report.results import Record, settings
-
-# Nothing that a result depends on, so no record has them.
-WITHOUT_EFFECT = {"threads", "outputs", "name", "data.cache_dir", "data.eval_batch_size"}
-WITHOUT_EFFECT |= {f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes")}
 
 
 def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
@@ -35,7 +32,7 @@ def _is(job: Record, overrides: Sequence[str]) -> bool:
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")
-        if key in WITHOUT_EFFECT:
+        if key in artifacts.WITHOUT_EFFECT:
             continue
         if key in ("lambda", "ratio", "seed"):
             if float(value) != float(job[key]):
