@@ -14,6 +14,6 @@ if find_spec("hydra_plugins.hydra_submitit_launcher"):  # pip install 'netslim[s
         """hydra/launcher=submitit_slurm, with a wait that ends."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            from netslim import slurm  # Hydra imports this module at every start
+            from netslim.launch import slurm  # Hydra imports this module at every start
 
             return slurm.launch(self, job_overrides, initial_job_idx)

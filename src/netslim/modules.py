@@ -1,8 +1,12 @@
-"""The modules of a network by name."""
+"""What is asked of any network: its modules, tensors and BatchNorm layers, a call, the tensors of what it returns."""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 
 def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
@@ -26,4 +30,46 @@ def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
         if module._modules:
             prefix = f"{name}." if name else ""
             ahead += [(prefix + key, child) for key, child in reversed(module._modules.items()) if child is not None]
+    return found
+
+
+def bn_layers(model: nn.Module) -> dict[str, _BatchNorm]:
+    """The BatchNorm layers whose γ is learnt or fixed as a parameter, by name, in registration order.
+
+    BatchNorm1d/2d/3d, SyncBatchNorm and their subclasses; layers without affine parameters have no γ and are left out.
+
+    >>> list(bn_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())))
+    ['1']
+    """
+    modules = modules_by_name(model)
+    return {name: m for name, m in modules.items() if isinstance(m, _BatchNorm) and m.weight is not None}
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name; what has several names comes once, under the first."""
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    for path, module in modules_by_name(model).items():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                tensors.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
+    return dict(tensors.values())
+
+
+def call(model: nn.Module, example_input: Any) -> Any:
+    """Run the model: a tuple is positional arguments, a dict keyword arguments, anything else the one argument."""
+    if isinstance(example_input, dict):
+        return model(**example_input)
+    if isinstance(example_input, tuple):
+        return model(*example_input)
+    return model(example_input)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples, dicts and the attributes of other objects (dataclasses, model outputs)."""
+    found = []
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, (type, nn.Module)):
+            found += tensors_in(list(vars(leaf).values()))
     return found

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from netslim.command import CONF
+from netslim.launch.command_line import CONF
 
 PROBES = (8, 24)  # batch sizes
 WAITING = 1.0  # GB of the process that waits for its turn: libraries, pictures, weights

@@ -29,8 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import netslim
-from netslim.__main__ import CONF
-from netslim.allocator import keep_freed_memory
+from netslim.launch.app import CONF
+from netslim.training.allocator import keep_freed_memory
 
 RATIOS = {"vgg_small": 0.5, "vgg19": 0.7, "preresnet164": 0.6, "densenet40": 0.6}  # the paper's largest for CIFAR-10
 TRAIN_BATCH, EVAL_BATCH = 64, 256

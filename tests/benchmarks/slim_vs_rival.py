@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import netslim
-from netslim.environment import hardware
+from netslim.measure.environment import hardware
 
 QUICK = {"networks": "resnet18,mobilenet_v3_small", "repeats": 1, "size": 64}
 

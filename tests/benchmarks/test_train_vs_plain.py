@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import netslim
 from netslim.data import InMemoryData, synthetic
 from netslim.nets import VGG, DenseNet, PreResNet, vgg
-from netslim.task import SlimmingTask
+from netslim.training.classification import SlimmingTask
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)
 STRENGTH = 1e-2  # strong enough to be seen in 50 steps

@@ -21,11 +21,12 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from netslim import __main__ as application
-from netslim import command, configuration, pipeline
-from netslim.allocator import keep_freed_memory
-from netslim.callbacks import GammaHistogram
 from netslim.data import Images
+from netslim.experiment import pipeline
+from netslim.launch import app as application
+from netslim.launch import command_line, config
+from netslim.training.allocator import keep_freed_memory
+from netslim.training.gamma_histogram import GammaHistogram
 
 EPOCH = 50_000  # images
 SEGMENTS = 3  # timed ones
@@ -103,7 +104,7 @@ class Turns(Callback):
 def plain_side(cfg: DictConfig, turn: Turn) -> None:
     """The authors' loop."""
     torch.manual_seed(0)
-    network = configuration.factory(cfg, "net")(num_classes=10).to(DEVICE)
+    network = config.factory(cfg, "net")(num_classes=10).to(DEVICE)
     batches = plain_loop.loader(pictures(), list(cfg.data.mean), list(cfg.data.std), cfg.data.batch_size, DEVICE)
     sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
 
@@ -123,7 +124,7 @@ def netslim_side(cfg: DictConfig, turn: Turn) -> None:
     GammaHistogram.on_train_epoch_end = turn.clock.wrap(  # type: ignore[method-assign]
         "histograms", GammaHistogram.on_train_epoch_end
     )
-    given = configuration.arguments(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    given = config.arguments(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
 
     def trainer(*, callbacks: list[Callback], **more: Any) -> Trainer:
         return given["trainer"](callbacks=[*callbacks, Turns(turn)], **more)
@@ -158,6 +159,6 @@ def side(name: str, overrides: list[str], threads: int, seconds: float, pipe: Co
     logging.disable(logging.WARNING)
     application._quiet()
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    with initialize_config_dir(str(command.CONF), version_base="1.3"):
+    with initialize_config_dir(str(command_line.CONF), version_base="1.3"):
         cfg = compose("config", overrides, return_hydra_config=True)
     SIDES[name](cfg, Turn(pipe, plain_loop.Clock(DEVICE), cfg.data.batch_size, seconds))

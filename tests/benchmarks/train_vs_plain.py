@@ -35,7 +35,7 @@ import torch
 import train_tables
 from train_sides import DEVICE, EPOCH, SEGMENTS, SIDES, STRENGTH, side
 
-from netslim.environment import hardware
+from netslim.measure.environment import hardware
 
 QUICK = {"networks": "vgg_small", "batches": "64", "seconds": 0.3}
 Numbers = dict[str, Any]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from netslim import artifacts, report
+from netslim import report
+from netslim.experiment import paths
 from netslim.report.__main__ import main
 
 Make = Callable[..., Path]
@@ -36,7 +37,7 @@ def test_the_folder_has_the_promised_files(sweep: Path) -> None:
 @pytest.mark.parametrize("file", ["index.html", "report.md"])
 def test_the_lines_of_the_lab_for_every_lambda_ratio_and_stage(sweep: Path, file: str) -> None:
     lines = (sweep / "report" / file).read_text().splitlines()
-    for job in artifacts.load_jobs(sweep):
+    for job in paths.load_jobs(sweep):
         tests = [job["slim"]["dense"], job["slim"]["slim"], job["slim"]["recalibrated"], job["finetune"]]
         correct = [record["test"]["correct"] for record in tests]
         expected = [f"Test set: Accuracy: {c}/10000 ({round(c / 100, 1)}%)" for c in correct]
@@ -75,7 +76,7 @@ def test_the_csv_knows_no_time_and_no_machine(make_sweep: Make) -> None:
 
 def test_several_seeds_are_mean_and_sample_standard_deviation_with_n(seeds: Path) -> None:
     text = (seeds / "report" / "report.md").read_text()
-    correct = [job["finetune"]["test"]["correct"] / 100 for job in artifacts.load_jobs(seeds) if job["lambda"] == 0.0]
+    correct = [job["finetune"]["test"]["correct"] / 100 for job in paths.load_jobs(seeds) if job["lambda"] == 0.0]
     assert len(correct) == 3
     cell = f"{statistics.mean(correct):.2f} ± {statistics.stdev(correct):.2f}"
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 50 % | 0 |")]
@@ -120,7 +121,7 @@ def test_three_ratios_are_drawn_over_the_ratio_as_in_figure_5_of_the_paper(make_
 
 def test_shares_and_budget_of_every_lambda_are_told(sweep: Path) -> None:
     text = (sweep / "report" / "report.md").read_text()
-    for job in artifacts.load_jobs(sweep)[::2]:
+    for job in paths.load_jobs(sweep)[::2]:
         values = [abs(v) for layer in job["train"]["scales"].values() for v in layer]
         share = 100 * len([v for v in values if v < 0.01]) / len(values)
         assert f"{share:.2f} % are under 1e-2" in text

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from netslim import artifacts, files
-from netslim.report import markdown, overview, page, plan, results, rows
-from netslim.report.document import Picture
+from netslim import files
+from netslim.experiment import paths
+from netslim.report import results, table, unfinished
+from netslim.report.render import markdown, page
+from netslim.report.render.document import Picture
+from netslim.report.sections import overview
 
 
 def build(sweep: Path) -> Path:
@@ -28,17 +31,17 @@ def build(sweep: Path) -> Path:
     sweep = Path(sweep)
     if not sweep.is_dir():
         raise ValueError(f"{sweep}: no such folder; give the folder of a sweep, outputs/<name>")
-    jobs, asked = artifacts.load_jobs(sweep), artifacts.load_sweep(sweep)
-    unfinished = plan.unfinished(asked, jobs)
+    jobs, asked = paths.load_jobs(sweep), paths.load_sweep(sweep)
+    waiting = unfinished.unfinished(asked, jobs)
     if not jobs:
-        remedy = f"run: {unfinished[0]}" if unfinished else "give the folder of a sweep, outputs/<name>"
+        remedy = f"run: {waiting[0]}" if waiting else "give the folder of a sweep, outputs/<name>"
         raise ValueError(f"{sweep}: no job has finished yet; {remedy}")
     parts = results.parts(jobs)
-    document = overview.document(parts, sweep=asked, unfinished=unfinished)
+    document = overview.document(parts, sweep=asked, unfinished=waiting)
     folder = sweep / "report"
     _write_figures(folder / "figures", document.pictures)
-    table = [rows.row(job, part.label) for part in parts for job in part.jobs]
-    files.write_text(folder / "results.csv", rows.to_csv(table))
+    rows = [table.row(job, part.label) for part in parts for job in part.jobs]
+    files.write_text(folder / "results.csv", table.to_csv(rows))
     files.write_text(folder / "report.md", markdown.render(document))
     files.write_text(folder / "index.html", page.render(document))
     return folder / "index.html"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from netslim import artifacts
+from netslim.experiment import paths
 from netslim.report.formats import percent, ratio
 from netslim.report.results import STAGES, Record, accuracy, spread
 
@@ -56,7 +56,7 @@ def table(published: Path) -> str:
         dense, pruned, tuned, params = row.readme
         lines.append((*first, "authors' README", "CIFAR-10", NONE, dense, pruned, NONE, tuned, _million(params), NONE))
         folder = published / EXPERIMENTS[row.network] / "records"
-        jobs = [job for job in artifacts.load_jobs(folder) if job["ratio"] == row.ratio] if folder.is_dir() else []
+        jobs = [job for job in paths.load_jobs(folder) if job["ratio"] == row.ratio] if folder.is_dir() else []
         sets = sorted({job["train"]["data"] for job in jobs}) or [NONE]
         for data in sets:
             lines.append((*first, "ours", *ours([job for job in jobs if job["train"]["data"] == data])))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netslim import records
-from netslim.report.document import slug
+from netslim.experiment import records
+from netslim.report.render.document import slug
 
 Record = dict[str, Any]
 SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same three that training logs

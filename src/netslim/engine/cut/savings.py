@@ -1,0 +1,37 @@
+"""What a slim network that is not written yet will save."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from netslim.engine.cut.emit import Cut
+from netslim.engine.graph.graph import Graph, Mix
+from netslim.engine.ops.macs import node_macs
+from netslim.modules import state
+
+
+def predicted(graph: Graph, exist: Tensor) -> float:
+    """Multiply-adds left if only these ids exist, for the traced input."""
+    total = 0.0
+    for position, node in enumerate(graph.tape.nodes):
+        macs, flow = node_macs(graph.tape, node), graph.flows.get(position)
+        if macs and isinstance(flow, Mix):
+            pairs = exist[flow.out].sum(1) * exist[flow.ins].sum(1)
+            total += macs * float(pairs.sum()) / (flow.out.numel() * flow.ins.shape[1])
+        elif macs:
+            total += macs * (float(exist[flow.out].double().mean()) if flow is not None else 1.0)
+    return total
+
+
+def savings(model: nn.Module, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, float]:
+    """Shares of the parameters and of the multiply-adds that go with the cut."""
+    shapes = {name: list(p.shape) for name, p in state(model).items() if isinstance(p, nn.Parameter)}
+    params = sum(math.prod(shape) for shape in shapes.values())
+    for (name, dim), positions in cut.items():
+        if name in shapes:
+            shapes[name][dim] = positions.shape[-1]
+    left = sum(math.prod(shape) for shape in shapes.values())
+    macs = sum(node_macs(graph.tape, node) or 0 for node in graph.tape.nodes)
+    return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs if macs else 0.0}

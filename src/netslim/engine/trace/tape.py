@@ -1,0 +1,83 @@
+"""The tape: what a network did when it was run (recorder.py), as plain data.
+
+Each operation is a Node, tensors are numbers (Ref). Here is also what the steps before and after ask of networks and
+tapes: state, call, tensors_in; leaves, is_own, unread_aliases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The number of a tensor on the tape; an in-place operation makes a new number for the same tensor."""
+
+    index: int
+
+
+@dataclass(slots=True)
+class Node:
+    """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args.
+    `module`: the name of the innermost module that runs it; None if the model has no such module.
+    `scatter`: of a BN layer that scatters its channels: the module whose hook does it, and their places, (k,)."""
+
+    op: Any
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    reads: list[int]
+    outs: list[int]
+    module: str | None = None
+    scatter: tuple[str, Tensor] | None = None
+
+
+@dataclass
+class Tape:
+    """nodes in order of execution, and what is known of each tensor, by its number."""
+
+    nodes: list[Node] = field(default_factory=list)
+    shape: list[torch.Size] = field(default_factory=list)
+    dtype: list[torch.dtype] = field(default_factory=list)
+    state: dict[int, str] = field(default_factory=dict)  # parameters and buffers: number -> name
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
+    numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
+    on_meta: bool = False  # run without numbers (shapes.py)
+    modes: tuple[bool, ...] = (False,)  # of the containers, in each of which the network was run
+
+
+SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
+SCATTER = "channel_place"  # the buffer for one that writes only some channels of its output
+ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one that was just overwritten
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is in an operation's nested arguments."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def unread_aliases(tape: Tape) -> set[int]:
+    """Positions of pseudo operations that do not matter, because nobody reads the overwritten tensor again."""
+    read = {ref for node in tape.nodes if node.name != ALIASED for ref in node.reads} | set(tape.outputs)
+    return {i for i, node in enumerate(tape.nodes) if node.name == ALIASED and not read.intersection(node.outs)}
+
+
+def is_own_selection(tape: Tape, node: Node) -> bool:
+    """Is this the index selection that the engine itself puts in front of a BN layer?"""
+    return node.name == "index_select" and is_own(tape, node, SELECT)
+
+
+def is_own(tape: Tape, node: Node, buffer: str) -> bool:
+    """Does an operation's third argument hold the indices of a hook of the engine (hooks.py)?"""
+    return tape.state.get(node.args[2].index, "").rpartition(".")[2] == buffer

@@ -1,0 +1,190 @@
+"""Every path and file format under ``outputs/``.
+
+    outputs/<sweep>/
+        sweep.json                                  the jobs that were asked for
+        train_lambda=0.0001_seed=0_<digest>/        a stage: record.json, weights.pt, scales.json, TensorBoard events
+        slim_lambda=0.0001_ratio=0.5_..._<digest>/  a stage: record.json, slim.pt
+        finetune_..._<digest>/                      a stage: record.json, slim.pt, TensorBoard events
+        job_lambda=0.0001_ratio=0.5_seed=0_<digest>/  which stages a job consists of, its TensorBoard hparams
+        report/                                     index.html, report.md, results.csv, figures/
+
+A stage is named by what a reader wants to know and by a digest of everything that determines its result; a changed
+setting is another stage. ``record.json`` is written last: where it exists, the stage is finished. Every file appears
+whole or not at all. Nothing here is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from netslim.experiment import records
+from netslim.files import Record, write_json
+from netslim.measure.environment import updated
+from netslim.training import distributed
+
+log = logging.getLogger("netslim")
+
+# Settings that cannot change a result: they make no other stage, and no other job. Of the devices only their total
+# matters; pipeline.run adds it.
+WITHOUT_EFFECT = {"outputs", "name", "threads", "data.cache_dir", "data.eval_batch_size"}
+WITHOUT_EFFECT |= {f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes")}
+WITHOUT_EFFECT |= {"trainer.enable_progress_bar", "trainer.enable_model_summary"}
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Eight hex digits that change whenever a setting does, whatever the order of the keys.
+
+    >>> digest({"a": 1, "b": [2.0]}) == digest({"b": [2.0], "a": 1}) != digest({"a": 1, "b": [2.5]})
+    True
+    """
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def label(**parts: float | int) -> str:
+    """The readable half of a folder's name.
+
+    >>> label(lambda_=1e-4, ratio=0.5, seed=0)
+    'lambda=0.0001_ratio=0.5_seed=0'
+    """
+    short = {key.rstrip("_"): f"{value:g}" for key, value in parts.items()}
+    exact = {key.rstrip("_"): repr(value) for key, value in parts.items()}
+    return "_".join(f"{key}={text if float(text) == float(exact[key]) else exact[key]}" for key, text in short.items())
+
+
+def sweep_folder(outputs: str, name: str) -> Path:
+    """The folder of a sweep.
+
+    Raises:
+        ValueError: ``name`` leads out of ``outputs``.
+
+    >>> sweep_folder("outputs", "lab4").as_posix()
+    'outputs/lab4'
+    """
+    folder = Path(outputs) / name
+    if folder.resolve() == Path(outputs).resolve() or not folder.resolve().is_relative_to(Path(outputs).resolve()):
+        raise ValueError(f"name={name} is no folder inside outputs={outputs}; choose a plain name, such as name=lab4")
+    return folder
+
+
+def stage(
+    sweep: Path, kind: str, settings: Mapping[str, Any], work: Callable[[Path], Record], **labels: float
+) -> Record:
+    """Do ``work`` in the stage's folder unless it is finished; return its record either way.
+
+    One process at a time works on a stage; others that need it wait at its lock and find it finished. ``work`` gets the
+    folder, may find there what an interrupted attempt left, and returns the record (JSON-able).
+
+    Raises:
+        ValueError: a record belongs to other settings than its folder's name says (the folder was copied or edited).
+    """
+    folder = sweep / f"{kind}_{label(**labels)}_{digest(settings)}"
+    # The kernel releases the lock of a process that dies, so a killed job leaves no stale lock behind.
+    lock = FileLock(folder / ".lock", mode=0o666)
+    try:
+        done = distributed.from_first(lambda: _begin(folder, lock, settings))
+        if done is None:
+            told = distributed.together(lambda: work(folder))
+            head = {"stage": kind, "name": folder.name, **{k.rstrip("_"): v for k, v in labels.items()}}
+            done = distributed.from_first(lambda: _finish(folder, {**head, **told}))
+    finally:
+        lock.release()
+    if done.get("name") != folder.name:
+        raise ValueError(f"{folder}/record.json is the record of {done.get('name')}; remove the folder and start again")
+    return done
+
+
+def _begin(folder: Path, lock: FileLock, settings: Mapping[str, Any]) -> Record | None:
+    """Wait until no other process is at the stage; its record if that finished it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder.name}: another job is at it; waiting", flush=True)
+        lock.acquire()
+    done = finished(folder)
+    if done is None:
+        for scrap in folder.glob(".*.*"):  # a write that was cut off
+            scrap.unlink()
+        write_json(folder / "settings.json", dict(settings))
+    elif changes := updated(done.get("run", {}).get("versions", {})):
+        log.warning("%s: reused, it was made with %s (to make it anew, remove the folder)", folder.name, changes)
+    return done
+
+
+def _finish(folder: Path, record: Record) -> Record:
+    write_json(folder / "record.json", record)
+    (folder / "last.ckpt").unlink(missing_ok=True)
+    return record
+
+
+def finished(folder: Path, kind: str = "record") -> Record | None:
+    """The record of a finished stage or job, None where there is none yet. kind: what must be in it (records.py)."""
+    path = folder / "record.json"
+    return records.read(path, kind) if path.exists() else None
+
+
+def made(folder: Path, name: str) -> Path:
+    """A file of a finished stage.
+
+    Raises:
+        ValueError: it is not there any more.
+    """
+    if not (folder / name).exists():
+        raise ValueError(f"{folder / name} is missing; remove the folder {folder} and give the command again")
+    return folder / name
+
+
+# Sweeps and jobs.
+
+
+def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Sequence[Record] = ()) -> None:
+    """Remember what was asked for: the command, the overrides of every job; the same of earlier commands."""
+    write_json(sweep / "sweep.json", {"command": command, "jobs": jobs, **({"earlier": earlier} if earlier else {})})
+
+
+def load_sweep(sweep: Path) -> Record | None:
+    path = sweep / "sweep.json"
+    return records.read(path, "sweep") if path.exists() else None
+
+
+def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -> Path:
+    """Where the record of a job is; other stages (another network, other settings) are another job."""
+    return sweep / f"job_{label(**labels)}_{digest(stages)}"
+
+
+def load_jobs(sweep: Path) -> list[Record]:
+    """The finished jobs of a sweep, by λ, ratio and seed, with the records of their stages in place of the names.
+
+    Each stage's record has the "settings" that it was made with.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a record is damaged, or a job names a stage that is not there.
+    """
+    if not sweep.is_dir():
+        raise FileNotFoundError(f"no folder {sweep}; give the folder of a sweep, such as outputs/lab4_digits")
+    jobs = [records.read(path, "job") for path in sorted(sweep.glob("job_*/record.json"))]
+    for job in jobs:
+        for kind in ("train", "slim", "finetune"):
+            if job[kind] is not None:
+                job[kind] = _stage_record(sweep, job[kind])
+    return sorted(jobs, key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
+
+
+def _stage_record(sweep: Path, name: str) -> Record:
+    record = finished(sweep / name)
+    if record is None:
+        raise ValueError(f"{sweep / name} has no record.json although a job names it; run the sweep's command again")
+    for more in ("scales", "settings"):
+        path = sweep / name / f"{more}.json"
+        if path.exists():
+            record = {**record, more: records.read(path, more)}
+    return record

@@ -1,0 +1,43 @@
+"""The command line: where the packaged configuration is, what was typed, and what repeats a job."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+PACKAGED = Path(__file__).parents[1] / "conf"
+CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+def typed() -> str:
+    """The command of this process."""
+    return shlex.join(["netslim", *sys.argv[1:]])
+
+
+def repeat(hydra: DictConfig) -> str:
+    """The command that repeats just this job, from Hydra's own configuration, which every worker has."""
+    return shlex.join(["netslim", *_flags(hydra), *hydra.overrides.task])
+
+
+def alone(overrides: Sequence[str]) -> str:
+    """The same for a job that never started, in the process of its sweep."""
+    return shlex.join(["netslim", *_flags(cast(DictConfig, HydraConfig.get())), *overrides])
+
+
+def _flags(hydra: DictConfig) -> list[str]:
+    """Where else the configuration came from."""
+    flags = []
+    for source in hydra.runtime.config_sources:
+        if source.provider == "main" and Path(source.path) != CONF:
+            flags += ["--config-path", source.path]
+        elif source.provider == "command-line":
+            flags += ["--config-dir", source.path]
+    if hydra.job.config_name not in (None, "config"):
+        flags += ["--config-name", hydra.job.config_name]
+    return flags + [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]

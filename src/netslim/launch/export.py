@@ -1,0 +1,114 @@
+"""A slim network out of the door: ONNX, checked against ONNX Runtime, and its cost beside the dense network's.
+
+    netslim-export outputs/lab4_digits/job_lambda=0.001_ratio=0.5_seed=0
+
+builds the dense network of a finished job from its settings, cuts it as recorded, writes ``slim.onnx`` beside
+``slim.pt`` and prints parameters, MACs and latency of both. Settings name the class that is built, so give folders that
+you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from netslim import files
+from netslim.experiment import paths
+from netslim.measure.compare import compare
+from netslim.measure.environment import hardware
+from netslim.measure.latency import set_threads
+from netslim.measure.onnx import to_onnx
+from netslim.slim_file import load
+
+MENDABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, HydraException, torch.onnx.OnnxExporterError)
+
+
+def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
+    """The networks of a finished job, slim or fine-tune stage.
+
+    Returns:
+        dense (trained), slim (fine-tuned where the job is), the folder of the slim one, the settings of the training.
+
+    Raises:
+        ValueError: the folder is none of these, or damaged.
+    """
+    record = _record(folder)
+    if not record.keys() & {"stage", "slim"}:
+        raise ValueError(f"{folder}/record.json was not written by netslim; give the folder of a finished job")
+    if "stage" not in record:  # a job
+        folder = folder.parent / (record["finetune"] or record["slim"])
+        record = _record(folder)
+    if record["stage"] == "train":
+        raise ValueError(f"{folder} holds a dense network; give the folder of a job, a slim or a finetune stage")
+    before = record if record["stage"] == "slim" else _record(folder.parent / record["slim"])
+    trained = folder.parent / before["train"]
+    settings, weights = files.read_json(trained / "settings.json"), files.read_tensors(trained / "weights.pt")
+    classes = (paths.finished(trained) or {}).get("classes") or _classes(weights)
+    dense = instantiate(settings["net"], num_classes=classes)
+    try:
+        dense.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{trained}/weights.pt does not fit {settings['net']['_target_']}: {error}") from error
+    return dense.eval(), load(folder / "slim.pt", dense).eval(), folder, settings
+
+
+def _record(folder: Path) -> files.Record:
+    record = paths.finished(folder)
+    if record is None:
+        raise ValueError(f"no record.json in {folder}; give the folder of a finished job, slim or finetune stage")
+    return record
+
+
+def _classes(weights: dict[str, Tensor]) -> int:
+    """A guess, where no record tells: a network ends with its classifier, whose bias has one number per class."""
+    return next(len(tensor) for tensor in reversed(weights.values()) if tensor.dim())
+
+
+def _example(settings: Any, shape: str | None) -> Tensor:
+    if shape:
+        sizes = [int(size) for size in shape.split(",") if size.isdigit()]
+        if len(sizes) != 3:
+            raise ValueError(f"--input {shape} is not C,H,W; give it as in --input 3,32,32")
+        return torch.randn(1, *sizes)
+    try:
+        return torch.randn(1, *instantiate(settings["data"]).image_shape)
+    except (OSError, ValueError, HydraException) as error:
+        raise ValueError(
+            f"the data does not tell the input's shape, so give it, as in --input 3,32,32 ({error})"
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 and the table on stdout, or 2 and one line on stderr."""
+    parser = argparse.ArgumentParser(prog="netslim-export", description="A slim network as ONNX, and what it costs.")
+    parser.add_argument("folder", type=Path, help="of a finished job, slim or finetune stage: outputs/<name>/job_...")
+    parser.add_argument("--out", type=Path, help="the ONNX file; default slim.onnx beside slim.pt")
+    parser.add_argument("--input", metavar="C,H,W", help="shape of one image; default that of the training's data")
+    parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each latency, default 2")
+    options = parser.parse_args(arguments)
+    try:
+        dense, small, folder, settings = rebuild(options.folder)
+        example = _example(settings, options.input)
+        out = options.out or folder / "slim.onnx"
+        deviation = to_onnx(small, example, out)
+        with set_threads(options.threads):
+            print(f"{folder.name}: {settings['net']['_target_']}, input {tuple(example.shape[1:])}; {hardware()}\n")
+            print(compare(dense, small, example, seconds=options.seconds))
+        print(f"\nwrote {out}; ONNX Runtime's outputs deviate by {deviation:.1e} at most")
+    except MENDABLE as error:
+        print(f"netslim-export: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The Slurm launcher: submitit submits the jobs and requeues them; here the sweep waits for them.
+
+submitit itself asks Slurm's accounting what became of a job. A machine or a small cluster often has none, and a job
+that was killed would be waited for without end. So the wait goes by what needs no accounting: the status that each job
+writes, and ``squeue``. A job that has left the queue without a word is lost; the others are waited for all the same.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from omegaconf import OmegaConf
+
+from netslim.experiment import paths
+from netslim.launch import command_line, job_status
+from netslim.launch.job_process import JobFailed
+
+log = logging.getLogger("netslim")
+
+POLL = 5.0  # seconds between two looks at the queue
+GRACE = 30.0  # seconds for a job's last word to arrive through a network file system
+
+
+def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    """Submit the jobs of a sweep as one array, and wait for them."""
+    config, params = launcher.config, launcher.params
+    HydraConfig.instance().set_config(config)
+    folder = paths.sweep_folder(config.outputs, config.name)
+    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    calls = [
+        (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
+        for number, overrides in enumerate(job_overrides, initial_job_idx)
+    ]
+    jobs = _executor(params).map_array(launcher, *zip(*calls, strict=True))
+    for job, overrides in zip(jobs, job_overrides, strict=True):
+        log.info("\tSlurm job %s: %s", job.job_id, " ".join(filter_overrides(overrides)))
+    log.info("Output in %s; to give up: scancel %s", params["submitit_folder"], jobs[0].job_id.split("_")[0])
+    return wait(folder, {job.job_id: list(overrides) for job, overrides in zip(jobs, job_overrides, strict=True)})
+
+
+def _executor(params: Mapping[str, Any]) -> submitit.AutoExecutor:
+    common = set(OmegaConf.structured(BaseQueueConf).keys())
+    settings = dict(params)
+    executor = submitit.AutoExecutor(
+        settings.pop("submitit_folder"), cluster="slurm", slurm_max_num_timeout=settings.pop("max_num_timeout")
+    )
+    executor.update_parameters(**{key if key in common else f"slurm_{key}": value for key, value in settings.items()})
+    return executor
+
+
+def wait(sweep: Path, jobs: dict[str, list[str]]) -> list[JobReturn]:
+    """Wait until every job (Slurm's number -> overrides) has ended or is lost; what became of each."""
+    ended: dict[str, JobReturn] = {}
+    gone: dict[str, float] = {}  # since when a job without a last word is not in the queue
+    while len(ended) < len(jobs):
+        time.sleep(POLL)
+        queued = queue()  # before the statuses: what it no longer holds has written its last word
+        for number in jobs.keys() - ended.keys():
+            record = job_status.read(sweep, jobs[number])
+            if record is not None and record["state"] != job_status.RUNNING:
+                ended[number] = _returned(jobs[number], record)
+            elif queued is None or number in queued:
+                gone.pop(number, None)
+            elif time.monotonic() - gone.setdefault(number, time.monotonic()) > GRACE:
+                ended[number] = _returned(jobs[number], _lose(sweep, number, jobs[number]))
+    return [ended[number] for number in jobs]
+
+
+def queue() -> set[str] | None:
+    """The user's jobs that wait or run, as in 17_0; None when Slurm does not answer."""
+    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
+    answer = subprocess.run(asked, capture_output=True, text=True)
+    return set(answer.stdout.split()) if answer.returncode == 0 else None
+
+
+def _lose(sweep: Path, number: str, overrides: list[str]) -> paths.Record:
+    known = job_status.read(sweep, overrides)
+    reason = f"Slurm job {number} left the queue without a result (killed, cancelled, or its node failed)"
+    again = known["command"] if known else command_line.alone(overrides)
+    job_status.note(sweep, overrides, job_status.FAILED, command=again, reason=reason)
+    log.error("%s; to repeat just this one: %s", reason, again)
+    return {"state": job_status.FAILED, "reason": reason}
+
+
+def _returned(overrides: list[str], record: paths.Record) -> JobReturn:
+    if record["state"] == job_status.FINISHED:
+        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=record["value"])
+    return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=JobFailed(record["reason"]))

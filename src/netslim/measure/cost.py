@@ -1,0 +1,66 @@
+"""What a network costs: parameters and multiply-adds.
+
+Counting convention: one multiply-add of a convolution, a linear layer or a matrix product is one MAC (so FLOPs are
+about twice as many). What only moves, compares or scales values (BatchNorm, activations, pooling, additions) is free by
+convention, as in the literature that quotes 398 M for VGG-19 on 32x32. Anything else is listed as uncounted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from netslim.engine.ops.arithmetic import convolution, linear, matrix_product
+from netslim.engine.ops.macs import node_macs
+from netslim.engine.ops.table import RULES, is_pointwise
+from netslim.engine.trace.recorder import record
+
+# fmt: off
+FREE = {name for name, rule in RULES.items() if rule not in (convolution, linear, matrix_product)} | {
+    "native_layer_norm", "native_group_norm", "max_pool1d", "_adaptive_avg_pool1d", "max", "min", "argmax", "topk",
+    "sort", "copy", "gather", "scatter", "index", "arange", "where", "var", "var_mean", "std", "cumsum", "embedding",
+    "any", "all", "index_copy", "unfold", "im2col", "col2im", "view_as_real", "view_as_complex", "as_strided",
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Cost:
+    """params: parameters, shared ones once. macs: multiply-adds of one forward pass on the example input, the whole
+    batch. uncounted: ATen operation -> times seen, for operations whose multiply-adds are unknown."""
+
+    params: int
+    macs: int
+    uncounted: dict[str, int]
+
+
+@torch.inference_mode(False)  # in it operations would come in other forms
+def count(model: nn.Module, example_input: Any) -> Cost:
+    """Parameters and MACs of a forward pass in eval mode.
+
+    Args:
+        model: any module; it is run once, in eval mode without gradients, and left as it was.
+        example_input: a tensor, a tuple of positional or a dict of keyword arguments. Pass a batch of one for the MACs
+            per image.
+
+    Raises:
+        ValueError: the model does not run on the example input.
+
+    >>> count(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.randn(1, 3, 6, 6))
+    Cost(params=224, macs=3456, uncounted={})
+    """
+    tape, error = record(model, example_input)
+    if error:
+        raise ValueError(f"the network does not run on the example input: {error}")
+    macs, uncounted = 0, Counter[str]()
+    for node in tape.nodes:
+        counted = node_macs(tape, node)
+        if counted is not None:
+            macs += counted
+        elif node.name not in FREE and not is_pointwise(node.op, node.name):
+            uncounted[node.name] += 1
+    return Cost(sum(p.numel() for p in model.parameters()), macs, dict(uncounted))

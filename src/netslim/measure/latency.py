@@ -1,0 +1,76 @@
+"""How long a forward pass takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from netslim.engine.trace.modes import tracing_modes
+from netslim.modules import call, tensors_in
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds per forward pass of a batch: median and 90th percentile of `runs`, on `threads` CPU threads."""
+
+    median: float
+    p90: float
+    batch: int
+    runs: int
+    threads: int
+
+
+def latency(
+    model: nn.Module, example_input: Any, *, batch: int = 1, seconds: float = 2.0, threads: int | None = None
+) -> Latency:
+    """Time forward passes in eval mode, without gradients, where the model is (GPU queues are waited for).
+
+    Args:
+        model: any network; left as it was.
+        example_input: a tensor, a tuple of positional or a dict of keyword arguments; its rows are repeated to `batch`.
+        seconds: how long to measure, default 2, ten runs at least. A fifth of it, two runs at least, warms up before.
+        threads: CPU threads; default those that PyTorch uses now.
+    """
+    x = repeated(example_input, batch)
+    with set_threads(threads), tracing_modes(model, training=False), torch.inference_mode():
+        _runs(model, x, seconds / 5, least=2)
+        runs = _runs(model, x, seconds, least=10)
+        used = torch.get_num_threads()
+    p90 = statistics.quantiles(runs, n=10, method="inclusive")[-1]
+    return Latency(statistics.median(runs), p90, batch, len(runs), used)
+
+
+def _runs(model: nn.Module, x: Any, seconds: float, least: int) -> list[float]:
+    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors_in(x))
+    runs: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(runs) < least or time.perf_counter() < end:
+        start = time.perf_counter()
+        call(model, x)
+        if not on_cpu:
+            torch.accelerator.synchronize()
+        runs.append(1000 * (time.perf_counter() - start))
+    return runs
+
+
+@contextmanager
+def set_threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def repeated(example_input: Any, size: int) -> Any:
+    """The example's rows, repeated in turn or cut to a batch of that size."""
+    return tree_map_only(Tensor, lambda t: t[torch.arange(size, device=t.device) % len(t)], example_input)

@@ -1,0 +1,34 @@
+"""The BatchNorm scales γ of a network: those that training may change, how large they are, how many are near zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from netslim.modules import bn_layers
+
+
+def bn_scales(model: nn.Module) -> list[nn.Parameter]:
+    """The γ that training may change, each once: a list of parameters of shape (C,)."""
+    unique = {id(m.weight): m.weight for m in bn_layers(model).values() if m.weight.requires_grad}
+    return list(unique.values())
+
+
+@torch.no_grad()
+def l1_norm(scales: Sequence[Tensor]) -> Tensor:
+    """Σ|γ| over all layers (0-d tensor): the paper's penalty before λ. It is logged, never added to the loss."""
+    return torch.stack(torch._foreach_norm(list(scales), 1)).sum()
+
+
+@torch.no_grad()
+def dead_share(scales: Sequence[Tensor], below: Sequence[float] = (1e-4, 1e-3, 1e-2)) -> dict[float, float]:
+    """The share of all γ with |γ| under each threshold, 0..1. One synchronisation with the device.
+
+    >>> dead_share([torch.tensor([0.5, -0.005]), torch.tensor([0.0, 0.3])], below=(1e-3, 1e-2))
+    {0.001: 0.25, 0.01: 0.5}
+    """
+    sizes = torch.cat([gamma.detach().abs().flatten() for gamma in scales])
+    counts = torch.stack([(sizes < limit).sum() for limit in below]).tolist()
+    return {limit: count / sizes.numel() for limit, count in zip(below, counts, strict=True)}

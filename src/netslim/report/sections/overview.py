@@ -1,0 +1,85 @@
+"""What stands around the lab's sections: title and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from netslim.report import formats
+from netslim.report.render.document import Block, Document, Lines, Section, Table, Text
+from netslim.report.results import Part, Record, spread
+from netslim.report.sections import lab, provenance, pruning
+from netslim.report.sections.provenance import distinct
+
+HEAD = ["dense", "after pruning", "recalibrated", "fine-tuned", "parameters left", "MACs left", "removed"]
+
+
+def document(parts: Sequence[Part], *, sweep: Record | None, unfinished: Sequence[str]) -> Document:
+    """The whole report of a sweep."""
+    networks, data = distinct(part.network for part in parts), distinct(part.data for part in parts)
+    title = f"Network Slimming: {formats.listing(networks)} on {formats.listing(data)}"
+    sections = [summary(parts, unfinished)]
+    for part in parts:
+        sections += lab.sections(part)
+    return Document(title, _lead(parts, len(unfinished)), [*sections, provenance.how_it_was_run(parts, sweep)])
+
+
+def _lead(parts: Sequence[Part], missing: int) -> str:
+    strengths = [formats.strength(value) for value in sorted({value for part in parts for value in part.lambdas})]
+    ratios = [formats.ratio(value) for value in sorted({value for part in parts for value in part.ratios})]
+    seeds = [str(value) for value in sorted({value for part in parts for value in part.seeds})]
+    done = sum(len(part.jobs) for part in parts)
+    tuned = any(job["finetune"] for part in parts for job in part.jobs)
+    ran = f"Sparsity training at λ = {formats.listing(strengths)}, then pruning at {formats.listing(ratios)}"
+    ran += ", then fine-tuning" if tuned else ", without fine-tuning"
+    finished = (
+        f"{done} of {done + missing} jobs finished"
+        if missing
+        else f"all {done} jobs finished"
+        if done > 1
+        else "one job"
+    )
+    return f"{ran}, with seed{'s' if len(seeds) > 1 else ''} {formats.listing(seeds)}: {finished}."
+
+
+def summary(parts: Sequence[Part], unfinished: Sequence[str]) -> Section:
+    """The main table, one row per part, ratio and λ, and the jobs that are missing from it."""
+    groups = [
+        (part.label, ratio, strength, jobs)
+        for part in parts
+        for ratio in part.ratios
+        for strength in part.lambdas
+        if (jobs := part.at(strength, ratio))
+    ]
+    table = Table(
+        head=["ratio", "λ", "n", *HEAD],
+        rows=[[formats.ratio(ratio), formats.strength(strength), *_cells(jobs)] for _, ratio, strength, jobs in groups],
+        align="ll" + "r" * 8,
+        caption="Test accuracy in %; a training is tested once, after its last epoch. Ratio: share of channels asked "
+        "to go; removed: share that went. Parameters and MACs left, in % of the dense network. "
+        + formats.seeds_note(len(jobs) for *_, jobs in groups),
+        grouped=True,
+    )
+    if len(parts) > 1:
+        rows = [[label, *row] for (label, *_), row in zip(groups, table.rows, strict=True)]
+        table = replace(table, head=["part", *table.head], rows=rows, align="w" + table.align)
+    blocks: list[Block] = [table]
+    blocks += [pruning.over_ratios(part) for part in parts if len(part.ratios) > 2]
+    if unfinished:
+        many = "One job of the sweep has" if len(unfinished) == 1 else f"{len(unfinished)} jobs of the sweep have"
+        forget = "To forget those that were a mistake, remove sweep.json."
+        blocks += [Text(f"{many} not finished yet. {forget} To run just one:"), Lines(list(unfinished))]
+    return Section("Summary", blocks)
+
+
+def _cells(jobs: list[Record]) -> list[str]:
+    """n, accuracy at every stage, what is left and what was removed."""
+    cells = [str(len(jobs))]
+    for value in pruning.by_stage(jobs).values():
+        cells.append(formats.percent(value) + (f" (n = {value.n})" if value and value.n != len(jobs) else ""))
+    for what in ("params", "macs"):
+        left = spread(job["slim"]["slim"][what] / job["slim"]["dense"][what] for job in jobs)
+        cells.append(formats.percent(left, digits=1))
+    removed = [job["slim"]["removed"] / job["slim"]["prunable"] for job in jobs]
+    same = len(set(removed)) == 1  # the rule: k follows from the ratio, not from the seed
+    return [*cells, formats.percent(spread(removed[:1] if same else removed))]

@@ -1,0 +1,83 @@
+"""The section about how it was run: command, versions, hardware, shrinkage budgets, wall-clock of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from netslim.report import formats, unfinished
+from netslim.report.render.document import Lines, Section, Table, Text
+from netslim.report.results import Part, Record
+
+BUDGET = (
+    "The shrinkage budget of a λ is λ·Σlr/(1 − momentum) over all optimiser steps: the distance that the penalty alone "
+    "can move a γ. It makes runs of different length and learning rate comparable; the paper starts γ at 0.5."
+)
+
+
+def distinct(values: Iterable[str]) -> list[str]:
+    """Every value once, in the order of its first appearance."""
+    return list(dict.fromkeys(values))
+
+
+def how_it_was_run(parts: Sequence[Part], sweep: Record | None) -> Section:
+    jobs = [job for part in parts for job in part.jobs]
+    commands = distinct(part["command"] for part in unfinished.asked(sweep) or jobs)
+    stages = _stages(jobs)
+    runs = [record["run"] for _, record, _ in stages]
+    versions = [", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs]
+    tuned = [job["finetune"] for job in jobs if job["finetune"]]
+    facts = {
+        "network": distinct(part.network for part in parts),
+        "data set": distinct(part.data for part in parts),
+        "seed": [formats.listing([str(seed) for seed in sorted({job["seed"] for job in jobs})])],
+        "training": distinct(_schedule(job["train"]) for job in jobs),
+        "fine-tuning": distinct(map(_schedule, tuned)) or ["not run"],
+        "hardware": distinct(run["hardware"] for run in runs),
+        "versions": distinct(versions),
+        "wall-clock": [f"{formats.duration(sum(run['seconds'] for run in runs))}, the sum over all stages"],
+    }
+    table = Table(["", ""], [[name, "; ".join(values)] for name, values in facts.items()], "lw", "")
+    return Section("How It Was Run", [Lines(commands), table, Text(BUDGET), _budgets(parts), _clock(stages)])
+
+
+def _schedule(record: Record) -> str:
+    epochs = record["epochs"]
+    rates = [epoch["lr"] for epoch in epochs if "lr" in epoch]
+    return f"{len(epochs)} epochs" + (f", learning rate {rates[0]:g} at first, {rates[-1]:g} at last" if rates else "")
+
+
+def _budgets(parts: Sequence[Part]) -> Table:
+    found = sorted({(part.label, job["lambda"], float(job["train"]["budget"])) for part in parts for job in part.jobs})
+    if len(parts) > 1:
+        rows = [[label, formats.strength(strength), f"{budget:.3g}"] for label, strength, budget in found]
+        return Table(["part", "λ", "shrinkage budget"], rows, "llr", "In units of γ.")
+    rows = [[formats.strength(strength), f"{budget:.3g}"] for _, strength, budget in found]
+    return Table(["λ", "shrinkage budget"], rows, "lr", "In units of γ.")
+
+
+def _stages(jobs: Sequence[Record]) -> list[tuple[str, Record, Record]]:
+    """(stage, record, a job that uses it), every record once though jobs share trainings."""
+    found: dict[str, tuple[str, Record, Record]] = {}
+    for stage in ("train", "slim", "finetune"):
+        for job in jobs:
+            if job[stage]:
+                found.setdefault(job[stage]["name"], (stage, job[stage], job))
+    return list(found.values())
+
+
+def _clock(stages: Sequence[tuple[str, Record, Record]]) -> Table:
+    rows = []
+    for stage, record, job in stages:
+        ratio = formats.NONE if stage == "train" else formats.ratio(job["ratio"])
+        epochs = str(len(record["epochs"])) if "epochs" in record else formats.NONE
+        seconds, started = record["run"]["seconds"], record["run"]["started"]
+        cells = [stage, formats.strength(job["lambda"]), ratio, str(job["seed"]), epochs]
+        rows.append([*cells, formats.duration(seconds), started.replace("T", " ")])
+    return Table(
+        head=["stage", "λ", "ratio", "seed", "epochs", "wall-clock", "started"],
+        rows=rows,
+        align="llrrrrr",
+        caption="Jobs of one λ and seed share their training.",
+        folded=f"Wall-clock of all {len(rows)} stages" if len(rows) > 20 else "",
+        grouped=True,
+    )

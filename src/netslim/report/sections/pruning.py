@@ -1,0 +1,141 @@
+"""Sections about pruning: test accuracy from the dense to the fine-tuned network, and fine-tuning over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netslim.report import figures, formats
+from netslim.report.render.document import Block, Lines, Picture, Section, Table, Text
+from netslim.report.results import STAGES, Part, Record, Spread, accuracy, curve, curve_metric, spread
+from netslim.report.sections.training import METRIC
+
+ByStage = dict[str, Spread | None]
+
+
+def by_stage(jobs: Sequence[Record]) -> ByStage:
+    """Test accuracy at each stage, over the seeds."""
+    return {stage: spread(accuracy(test) for job in jobs if (test := of(job))) for stage, of in STAGES.items()}
+
+
+def over_ratios(part: Part) -> Picture:
+    """Test accuracy over the prune ratio, as in figure 5 of the paper."""
+    values = {
+        strength: {ratio: by_stage(found) for ratio in part.ratios if (found := part.at(strength, ratio))}
+        for strength in part.lambdas
+    }
+    panels: dict[str, dict[float, dict[float, Spread]]] = {}
+    for stage in list(STAGES)[1:]:
+        for strength, cells in values.items():
+            known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
+            dense = next(iter(cells.values()))["dense"]
+            if known and dense:
+                panels.setdefault(stage, {})[strength] = {0.0: dense, **known}
+    note = formats.seeds_note(len(part.at(strength, ratio)) for strength, cells in values.items() for ratio in cells)
+    return Picture(
+        name=part.file("test-accuracy-over-ratios"),
+        png=figures.ratios(panels),
+        alt=f"Test accuracy over prune ratios {formats.listing([formats.ratio(r) for r in part.ratios])}: a panel for "
+        f"{formats.listing(list(panels))}, a line per λ. The numbers are those of the table above.",
+        caption=f"Test accuracy over the prune ratio, from the dense network at 0, as in figure 5 of the paper. {note}",
+    )
+
+
+def test_accuracy(part: Part, ratio: float) -> Section:
+    jobs = {strength: found for strength in part.lambdas if (found := part.at(strength, ratio))}
+    values = {strength: by_stage(found) for strength, found in jobs.items()}
+    note = formats.seeds_note(map(len, jobs.values()))
+    text = (
+        "Look for how far the accuracy falls when the channels go, and how much of it comes back. "
+        "Recalibration re-estimates the means and variances of BatchNorm on training images; no weight changes."
+    )
+    source = (
+        "In the paper: “Channel Pruning and Fine-tuning” in section 3, table 1 and figure 5. "
+        "Recalibration is not in the paper."
+    )
+    picture = Picture(
+        name=part.file(f"test-accuracy-ratio-{100 * ratio:.8g}"),
+        png=figures.stages(values),
+        alt=f"Test accuracy by stage, one line per λ. {_changes(values)}",
+        caption=f"Test accuracy at each stage, prune ratio {formats.ratio(ratio)}. A training is tested "
+        f"once, after its last epoch. {note}",
+    )
+    several = len(part.seeds) > 1
+    lines = [line for found in jobs.values() for job in found for line in _test_lines(job, several=several)]
+    removed = _removed([job for found in jobs.values() for job in found])
+    blocks: list[Block] = [Text(text), Text(f"{_changes(values)} {removed}"), Text(source, quiet=True), picture]
+    if several:
+        rows = [
+            [formats.strength(strength), *map(formats.percent, cells.values()), str(len(jobs[strength]))]
+            for strength, cells in values.items()
+        ]
+        blocks.append(Table(["λ", *STAGES, "n"], rows, "lrrrrr", f"Test accuracy in %. {note}"))
+    blocks.append(Lines(lines))
+    return Section(f"Test Accuracy with Prune Ratio {formats.ratio(ratio)}", blocks)
+
+
+def _changes(values: dict[float, ByStage]) -> str:
+    """How far each λ is from its dense network right after pruning and at the end, in points."""
+    told = []
+    for stage in ("after pruning", "after fine-tuning"):
+        changes = [
+            f"{formats.points(now.mean - dense.mean)} ({formats.label(strength)})"
+            for strength, cells in values.items()
+            if (dense := cells["dense"]) and (now := cells[stage])
+        ]
+        if changes:
+            told.append(f"{stage} {formats.listing(changes)}")
+    return f"Change of the test accuracy against the dense network, in points: {'; '.join(told)}."
+
+
+def _removed(jobs: list[Record]) -> str:
+    pairs = sorted({(job["slim"]["removed"], job["slim"]["prunable"]) for job in jobs})
+    told = [f"{formats.count(gone)} of {formats.count(of)} ({100 * gone / of:.2f} %)" for gone, of in pairs]
+    return (
+        f"Asked to remove {formats.ratio(jobs[0]['ratio'])} of the prunable channels, removed {formats.listing(told)}."
+    )
+
+
+def _test_lines(job: Record, *, several: bool) -> list[str]:
+    """The lab's line for every stage of a job, under a line that names it."""
+    lines = [formats.label(job["lambda"]) + (f", seed {job['seed']}" if several else "")]
+    for stage, of in STAGES.items():
+        test = of(job)
+        lines.append(f"  {stage:<20} {formats.test_line(test) if test else 'not run'}")
+    return lines
+
+
+def fine_tuning(part: Part) -> Section:
+    title = "Fine Tuning Accuracy over Epochs"
+    tuned = {
+        ratio: {strength: found for strength in part.lambdas if (found := part.finetunings(strength, ratio))}
+        for ratio in part.ratios
+    }
+    records = [record for lines in tuned.values() for found in lines.values() for record in found]
+    if not records:
+        return Section(title, [Text("Left out: this sweep was run without fine-tuning.")])
+    metric = curve_metric(records)
+    name, how = METRIC[metric]
+    panels = {
+        f"Prune ratio {formats.ratio(ratio)}": {strength: curve(found, metric) for strength, found in lines.items()}
+        for ratio, lines in tuned.items()
+        if lines
+    }
+    ends = {
+        panel: formats.by_lambda({strength: values[-1] for strength, (_, values) in lines.items() if values})
+        for panel, lines in panels.items()
+    }
+    last = "; ".join(f"{panel.lower()}: {said}" for panel, said in ends.items())
+    text = (
+        "Look for where each curve levels off: a narrow network that ends on the height of the wide one has lost "
+        f"nothing that this measure sees. The {name} at the last epoch, {last}."
+    )
+    source = (
+        "In the paper: “Fine-tuning” in section 4.3. The penalty is off: λ names the training the network came from."
+    )
+    picture = Picture(
+        name=part.file("fine-tuning-accuracy"),
+        png=figures.curves(panels, ylabel=f"{name}, %"),
+        alt=f"Line charts of {name} over the epochs of fine-tuning, one line per λ. At the last epoch: {last}.",
+        caption=f"{how} {formats.seeds_note(len(found) for lines in tuned.values() for found in lines.values())}",
+    )
+    return Section(title, [Text(text), Text(source, quiet=True), picture])

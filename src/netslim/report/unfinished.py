@@ -1,0 +1,62 @@
+"""What a sweep was to run and no record shows as finished."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from netslim.experiment import paths
+from netslim.report.results import Record, settings
+
+
+def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
+    """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
+    return [
+        _command(part["command"], wanted)
+        for part in asked(sweep)
+        for wanted in part["jobs"]
+        if not any(_is(job, wanted) for job in jobs)
+    ]
+
+
+def asked(sweep: Record | None) -> list[Record]:
+    """The commands that asked for jobs in this folder, the last one first, each with its jobs."""
+    return [] if sweep is None else [sweep, *sweep.get("earlier", [])]
+
+
+def _is(job: Record, overrides: Sequence[str]) -> bool:
+    words, made = shlex.split(job["command"]), settings(job)
+    set_keys = {word.split("=", 1)[0] for word in words}
+    for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
+        key, _, value = override.partition("=")
+        if key in paths.WITHOUT_EFFECT:
+            continue
+        if key in ("lambda", "ratio", "seed"):
+            if float(value) != float(job[key]):
+                return False
+        elif key in made:
+            if made[key] != _parsed(value):
+                return False
+        elif key in set_keys and override not in words:
+            return False
+    return True
+
+
+def _parsed(value: str) -> Any:
+    """A value as the command line means it: numbers, lists, null."""
+    try:
+        return float(value)
+    except ValueError:
+        return yaml.safe_load(value)
+
+
+def _command(sweep: str, overrides: Sequence[str]) -> str:
+    """The sweep's command with its multirun flag and its swept values replaced by those of one job."""
+    keys = {override.split("=", 1)[0] for override in overrides}
+    words = [
+        word for word in shlex.split(sweep) if word not in ("-m", "--multirun") and word.split("=", 1)[0] not in keys
+    ]
+    return shlex.join([*words, *overrides])

@@ -1,0 +1,145 @@
+"""Step 1 of the method: training with the sparsity penalty, as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from netslim.method import penalties, scales
+from netslim.training.sparsity import penalty_weight
+
+
+class SlimmingTask(LightningModule):
+    """Image classification with cross-entropy, and L1 on the BatchNorm scales (equation 1 of the paper).
+
+    Args:
+        network: maps images (N, C, H, W) to logits (N, classes).
+        optimizer: makes the optimiser from the parameters, e.g. ``partial(torch.optim.SGD, lr=0.1, momentum=0.9)``.
+        scheduler: makes the learning-rate schedule from ``(optimizer, epochs=...)``, stepped once per epoch; None keeps
+            the rate.
+        strength: λ. 0 trains without the penalty: the baseline, and fine-tuning.
+        label_smoothing: 0 to 1, default 0 as in the paper.
+        channels_last: default yes: keep weights and images as (N, H, W, C) in memory, which convolutions run faster on.
+            Shapes, names and results stay, up to rounding.
+        compile: arguments of ``torch.compile``, such as ``{"mode": "reduce-overhead"}`` or ``{}``; default None: not
+            compiled. The network is compiled in place when the fit starts, so its state_dict keeps its keys.
+
+    Logs per epoch ``loss/{train,val,test}`` (cross-entropy alone), ``accuracy/{train,val,test}`` (0..1) and
+    ``penalty/l1`` (Σ|γ|, before λ).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        strength: float = 0.0,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        compile: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not strength >= 0:
+            raise ValueError(f"λ is {strength}; it must be 0 (no penalty) or positive, such as 1e-4")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and under 1")
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.layout)
+        self.strength = strength
+        self.label_smoothing = label_smoothing
+        self._compile = compile
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._scales: list[nn.Parameter] = []
+        self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.to(next(self.network.parameters()).dtype)  # trainer.precision=64-true or bf16-true changed it
+        return self.network(images.contiguous(memory_format=self.layout))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss, correct = self._loss(batch, self.label_smoothing)
+        # Added up on the device and logged once: logging every step costs more than the penalty.
+        self._sums += torch.stack([loss.detach() * len(correct), correct.sum()])
+        self._seen += len(correct)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        correct = self._evaluate(batch, "test")
+        counts = {"test/correct": correct.sum(), "test/total": torch.ones_like(correct).sum()}  # for "1000/10000"
+        self.log_dict(counts, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="sum", logger=False)
+
+    def _loss(self, batch: tuple[Tensor, Tensor], label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """The mean cross-entropy (0-d), and 1.0 for each image that is classified correctly, else 0.0 (N,)."""
+        images, labels = batch  # (N, C, H, W), (N,)
+        logits = self(images)  # (N, classes)
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return loss, (logits.detach().argmax(dim=1) == labels).float()
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+        loss, correct = self._loss(batch)
+        self._log_scores(split, loss, correct.mean(), len(correct))
+        return correct
+
+    def _log_scores(self, split: str, loss: Tensor, accuracy: Tensor, count: int) -> None:
+        scores = {f"loss/{split}": loss, f"accuracy/{split}": accuracy}
+        self.log_dict(scores, on_step=False, on_epoch=True, sync_dist=True, batch_size=count)
+
+    def on_fit_start(self) -> None:
+        self._scales = scales.bn_scales(self.network)
+        if self.strength and not self._scales:
+            raise ValueError(f"{type(self.network).__name__} has no trainable BatchNorm scales to penalise; set λ = 0")
+        if self._compile is not None:
+            self.network.compile(**self._compile)
+
+    def on_train_start(self) -> None:
+        self._sums, self._seen = torch.zeros(2, device=self.device), 0
+
+    def on_after_backward(self) -> None:
+        """Add λ·sign(γ) to the gradients of γ: the L1 term of equation 1, which never shows in the logged loss."""
+        if self.strength:
+            penalties.add_l1_subgradient(
+                self._scales, penalty_weight(self.trainer, self.strength, like=self._scales[0])
+            )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            loss, accuracy = self._sums / self._seen
+            self._log_scores("train", loss, accuracy, self._seen)
+            self._sums, self._seen = torch.zeros_like(self._sums), 0
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.training or self.trainer.validating:
+            self._log_over_epochs()
+
+    def on_test_epoch_end(self) -> None:
+        if self.trainer.loggers:  # the test that follows a fit, at its last epoch
+            self.log("step", float(max(0, self.current_epoch - 1)), sync_dist=True)
+
+    def on_train_epoch_end(self) -> None:
+        self._log_over_epochs()
+        if self._scales:
+            self.log("penalty/l1", scales.l1_norm(self._scales), sync_dist=True)
+
+    def _log_over_epochs(self) -> None:
+        # Lightning takes a metric of this name for the logger's step: curves of all batch sizes lie over each other.
+        self.log("step", float(self.current_epoch), sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        epochs = self.trainer.max_epochs
+        return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer, epochs=epochs)}

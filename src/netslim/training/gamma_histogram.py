@@ -1,0 +1,42 @@
+"""What the penalty does to γ, in the log."""
+
+from __future__ import annotations
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from netslim.method import scales
+from netslim.modules import bn_layers
+
+
+class GammaHistogram(Callback):
+    """Write the distribution of γ to TensorBoard after every epoch (figure 4 of the paper).
+
+    Histograms of |γ|: ``gamma/all`` over all layers together, ``gamma/<layer>`` for each. Scalars
+    ``dead_gamma/below_{1e-04,1e-03,1e-02}``: the share of all γ with |γ| under that size.
+
+    Args:
+        every_n_epochs: default 1.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        layers = {name: bn.weight.detach().abs() for name, bn in bn_layers(pl_module).items()}
+        if not layers or (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        everything = torch.cat(list(layers.values()))
+        if not everything.isfinite().all():
+            wrong = next(name for name, sizes in layers.items() if not sizes.isfinite().all())
+            raise FloatingPointError(
+                f"γ of layer {wrong} is not finite after epoch {trainer.current_epoch + 1}: training diverged; "
+                "lower the learning rate or λ"
+            )
+        shares = scales.dead_share([everything])
+        pl_module.log_dict({f"dead_gamma/below_{limit:.0e}": share for limit, share in shares.items()}, sync_dist=True)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                for name, sizes in {"all": everything, **layers}.items():
+                    logger.experiment.add_histogram(f"gamma/{name}", sizes.float().cpu(), trainer.current_epoch)

@@ -1,0 +1,58 @@
+"""Oracle: the row of a job with round numbers, written out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from netslim.experiment import paths
+from netslim.report import table
+
+EXPECTED = {
+    "part": "", "network": "vgg", "data": "toy", "lambda": "0.0001", "ratio": "0.5", "seed": "0", "budget": "0.25",
+    "prunable": "4", "removed": "2", "delivered_ratio": "0.5", "threshold": "0.005",
+    "scales_under_1e-04": "0.0", "scales_under_1e-03": "0.25", "scales_under_1e-02": "0.5",
+    "train_epochs": "2", "train_last_train_accuracy": "0.5", "train_last_val_accuracy": "0.375",
+    "finetune_epochs": "1", "finetune_last_train_accuracy": "0.75", "finetune_last_val_accuracy": "",
+    "dense_correct": "6", "dense_total": "8", "dense_accuracy": "0.75", "dense_loss": "0.5",
+    "pruned_correct": "1", "pruned_total": "8", "pruned_accuracy": "0.125", "pruned_loss": "2.0",
+    "recalibrated_correct": "3", "recalibrated_total": "8", "recalibrated_accuracy": "0.375",
+    "recalibrated_loss": "1.0",
+    "finetuned_correct": "5", "finetuned_total": "8", "finetuned_accuracy": "0.625", "finetuned_loss": "0.75",
+    "dense_params": "100", "slim_params": "25", "params_left": "0.25", "dense_macs": "1000", "slim_macs": "500",
+    "macs_left": "0.5", "kept": "1 1", "train": "train_x", "slim": "slim_x", "finetune": "finetune_x",
+}  # fmt: skip
+
+
+def test_a_row_has_every_number_of_the_job(job: dict[str, Any]) -> None:
+    (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
+    assert found == EXPECTED
+    assert list(found) == list(EXPECTED)
+
+
+def test_without_fine_tuning_its_cells_are_empty_and_the_columns_the_same(job: dict[str, Any]) -> None:
+    job["finetune"] = None
+    (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
+    assert found == EXPECTED | {key: "" for key in EXPECTED if key.startswith("finetune")}
+
+
+def test_floats_read_back_to_the_same_bits(job: dict[str, Any]) -> None:
+    job["slim"]["threshold"] = 0.1 + 0.2
+    (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
+    assert found["threshold"] == "0.30000000000000004"
+    assert float(found["threshold"]) == 0.1 + 0.2
+
+
+def test_the_csv_of_a_sweep_has_a_row_per_job_with_the_recorded_numbers(sweep: Path) -> None:
+    with (sweep / "report" / "results.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    keys = [(float(row["lambda"]), float(row["ratio"]), int(row["seed"])) for row in found]
+    assert keys == [(strength, ratio, 0) for strength in (0.0, 1e-5, 1e-4) for ratio in (0.5, 0.9)]
+    for row, job in zip(found, paths.load_jobs(sweep), strict=True):
+        values = [abs(v) for layer in job["train"]["scales"].values() for v in layer]
+        assert float(row["scales_under_1e-02"]) == len([v for v in values if v < 0.01]) / len(values)
+        assert int(row["finetuned_correct"]) == job["finetune"]["test"]["correct"]
+        assert float(row["params_left"]) == job["slim"]["slim"]["params"] / job["slim"]["dense"]["params"]
+        assert float(row["delivered_ratio"]) == job["slim"]["removed"] / 5504
