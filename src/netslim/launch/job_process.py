@@ -110,7 +110,7 @@ def _own_signals() -> None:
 def _looks_started_by(command: str) -> None:
     """As if the job had a process from the start: neither the sweep's arguments nor a launcher's main module."""
     sys.argv = [sys.argv[0], *shlex.split(command)[1:]]
-    sys.modules["__main__"] = importlib.import_module("netslim.launch.app")
+    sys.modules["__main__"] = importlib.import_module("netslim.__main__")
 
 
 def _end_with(parent: int) -> None:
