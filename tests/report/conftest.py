@@ -1,4 +1,4 @@
-"""Synthetic sweeps: records with made-up but consistent numbers, in the folder format of `netslim.artifacts`."""
+"""Synthetic sweeps: records with made-up but consistent numbers, in the folder format of `netslim.experiment.paths`."""
 
 from __future__ import annotations
 

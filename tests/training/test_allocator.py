@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, sys
-import torch
+import lightning, torch  # what a job's process has loaded
 from netslim.training.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
