@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from netslim.report import figures
-from netslim.report.results import Spread
+from netslim.report.results import MeanStd
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -45,19 +45,19 @@ def test_styles_tell_every_strength_by_colour_line_and_marker() -> None:
 
 
 def test_figures_are_twice_the_size_they_are_shown_at() -> None:
-    line = ([1, 2], [Spread(0.1, None, 1), Spread(0.2, None, 1)])
+    line = ([1, 2], [MeanStd(0.1, None, 1), MeanStd(0.2, None, 1)])
     width, height = size(figures.curves({"": {0.0: line}}, ylabel="accuracy, %"))
     assert abs(width - figures.WIDTH * 200) <= 1
     assert 500 < height < width
 
 
 def test_a_figure_is_the_same_bytes_when_drawn_again() -> None:
-    line = ([1, 2], [Spread(0.1, 0.01, 3), Spread(0.2, 0.02, 3)])
+    line = ([1, 2], [MeanStd(0.1, 0.01, 3), MeanStd(0.2, 0.02, 3)])
     first, second = (figures.curves({"": {0.0: line, 1e-4: line}}, ylabel="accuracy, %") for _ in range(2))
     assert first == second
 
 
 def test_one_epoch_many_strengths_and_many_layers_are_drawn() -> None:
-    ones = {10.0**-k: ([1], [Spread(0.5, None, 1)]) for k in range(9)}
+    ones = {10.0**-k: ([1], [MeanStd(0.5, None, 1)]) for k in range(9)}
     size(figures.curves({"a": ones, "b": ones, "c": {}}, ylabel="accuracy, %"))
     size(figures.kept([f"layer{i}.bn" for i in range(163)], [16] * 163, {"90 %": {0.0: [8.0] * 163}}))

@@ -18,7 +18,7 @@ Job = dict[str, Any]
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_spread_is_mean_and_sample_standard_deviation(values: list[float]) -> None:
-    found = results.spread(values)
+    found = results.mean_std(values)
     assert found is not None
     assert found.mean == pytest.approx(sum(values) / len(values))
     assert found.std == pytest.approx(statistics.stdev(values))
@@ -26,8 +26,8 @@ def test_spread_is_mean_and_sample_standard_deviation(values: list[float]) -> No
 
 
 def test_one_value_has_no_spread_and_none_is_none() -> None:
-    assert results.spread([0.7]) == results.Spread(0.7, None, 1)
-    assert results.spread([]) is None
+    assert results.mean_std([0.7]) == results.MeanStd(0.7, None, 1)
+    assert results.mean_std([]) is None
 
 
 def with_(job: Job, **changes: Any) -> Job:
@@ -38,16 +38,16 @@ def with_(job: Job, **changes: Any) -> Job:
 
 def test_jobs_of_one_setting_are_one_part_sorted_by_lambda_ratio_and_seed(job: Job) -> None:
     jobs = [with_(job, **{"lambda": s, "ratio": r, "seed": n}) for n in (1, 0) for r in (0.9, 0.5) for s in (1e-4, 0.0)]
-    (part,) = results.parts(jobs)
-    found = [(j["lambda"], j["ratio"], j["seed"]) for j in part.jobs]
+    (group,) = results.groups(jobs)
+    found = [(j["lambda"], j["ratio"], j["seed"]) for j in group.jobs]
     assert found == [(s, r, n) for s in (0.0, 1e-4) for r in (0.5, 0.9) for n in (0, 1)]
-    assert part.label == ""
-    assert (part.lambdas, part.ratios, part.seeds) == ([0.0, 1e-4], [0.5, 0.9], [0, 1])
+    assert group.label == ""
+    assert (group.lambdas, group.ratios, group.seeds) == ([0.0, 1e-4], [0.5, 0.9], [0, 1])
 
 
 def test_networks_are_never_averaged_together(job: Job) -> None:
     other = with_(job, train={**job["train"], "network": "resnet"})
-    first, second = results.parts([job, other])
+    first, second = results.groups([job, other])
     assert (first.label, second.label) == ("resnet", "vgg")
     assert len(first.jobs) == len(second.jobs) == 1
 
@@ -62,7 +62,7 @@ def test_jobs_with_other_settings_are_never_averaged_together(job: Job) -> None:
     first = made(job, {"epochs": 2, "trainer": {"accumulate_grad_batches": 1}})
     second = made(job, {"epochs": 2, "trainer": {"accumulate_grad_batches": 8}}, seed=1)
     third = made(job, {"epochs": 3, "trainer": {"accumulate_grad_batches": 1}}, seed=2)
-    assert [part.label for part in results.parts([first, second, third])] == [
+    assert [group.label for group in results.groups([first, second, third])] == [
         "epochs=2, trainer.accumulate_grad_batches=1",
         "epochs=2, trainer.accumulate_grad_batches=8",
         "epochs=3, trainer.accumulate_grad_batches=1",
@@ -73,29 +73,30 @@ def test_a_job_without_fine_tuning_has_no_epochs_of_it(job: Job) -> None:
     """Its learning rate is nobody's difference."""
     tuned = made(job, {"epochs": 2}, finetune={**job["finetune"], "settings": {"lr": 0.1, "epochs": 3}})
     plain = made(job, {"epochs": 2}, finetune=None)
-    assert [part.label for part in results.parts([tuned, plain])] == ["finetune.epochs=0", "finetune.epochs=3"]
+    assert [group.label for group in results.groups([tuned, plain])] == ["finetune.epochs=0", "finetune.epochs=3"]
 
 
 def test_a_setting_that_was_added_is_a_difference(job: Job) -> None:
     plain, added = made(job, {"epochs": 2}), made(job, {"epochs": 2, "trainer": {"benchmark": True}}, seed=1)
-    assert [part.label for part in results.parts([plain, added])] == ["no trainer.benchmark", "trainer.benchmark=true"]
+    labels = [group.label for group in results.groups([plain, added])]
+    assert labels == ["no trainer.benchmark", "trainer.benchmark=true"]
 
 
 def test_networks_of_one_name_with_other_settings_are_other_parts(job: Job) -> None:
     jobs = [made(job, {"net": {"layers": layers}}, seed=seed) for seed, layers in enumerate(([4, 8], [4, 16]))]
-    assert [part.label for part in results.parts(jobs)] == ["net.layers=[4, 16]", "net.layers=[4, 8]"]
+    assert [group.label for group in results.groups(jobs)] == ["net.layers=[4, 16]", "net.layers=[4, 8]"]
 
 
 def test_where_its_data_are_makes_no_other_part(job: Job) -> None:
     first = made(job, {"lambda": 1e-4, "seed": 0, "data": {"root": "/a"}})
     second = made(job, {"lambda": 1e-4, "seed": 1, "data": {"root": "/b"}}, seed=1)
-    (part,) = results.parts([first, second])
-    assert (part.label, len(part.jobs)) == ("", 2)
+    (group,) = results.groups([first, second])
+    assert (group.label, len(group.jobs)) == ("", 2)
 
 
 def test_the_same_job_twice_is_an_error(job: Job) -> None:
     with pytest.raises(ValueError, match="recorded twice"):
-        results.parts([job, copy.deepcopy(job)])
+        results.groups([job, copy.deepcopy(job)])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_the_same_job_twice_is_an_error(job: Job) -> None:
 def test_a_record_that_lacks_a_key_is_named(job: Job, stage: str, key: str) -> None:
     del job[stage][key]
     with pytest.raises(ValueError, match=rf"lambda=0.0001 ratio=0.5 seed=0: its {stage} record has no '{key}'"):
-        results.parts([job])
+        results.groups([job])
 
 
 def test_a_foreign_job_record_is_an_error(job: Job) -> None:
@@ -118,8 +119,8 @@ def test_a_foreign_job_record_is_an_error(job: Job) -> None:
 
 def test_fine_tuning_may_be_off(job: Job) -> None:
     job["finetune"] = None
-    (part,) = results.parts([job])
-    assert part.finetunings(1e-4, 0.5) == []
+    (group,) = results.groups([job])
+    assert group.finetunings(1e-4, 0.5) == []
     assert results.STAGES["after fine-tuning"](job) is None
 
 
@@ -128,7 +129,7 @@ def test_a_curve_is_the_mean_over_the_seeds_at_each_common_epoch() -> None:
         {"epochs": [{"epoch": 1, "val_accuracy": 0.25}, {"epoch": 2, "val_accuracy": 0.5}]},
         {"epochs": [{"epoch": 1, "val_accuracy": 0.75}]},
     ]
-    assert results.curve(records, "val_accuracy") == ([1], [results.Spread(0.5, math.sqrt(0.125), 2)])
+    assert results.curve(records, "val_accuracy") == ([1], [results.MeanStd(0.5, math.sqrt(0.125), 2)])
 
 
 def test_curves_show_validation_only_where_every_epoch_has_it(job: Job) -> None:
@@ -137,8 +138,8 @@ def test_curves_show_validation_only_where_every_epoch_has_it(job: Job) -> None:
 
 
 def test_trainings_shared_by_ratios_count_once(job: Job) -> None:
-    (part,) = results.parts([job, with_(job, ratio=0.9)])
-    assert part.trained(1e-4) == [job["train"]]
+    (group,) = results.groups([job, with_(job, ratio=0.9)])
+    assert group.trained(1e-4) == [job["train"]]
 
 
 def test_share_of_scales_under_a_bound_uses_absolute_values(job: Job) -> None:
@@ -148,7 +149,7 @@ def test_share_of_scales_under_a_bound_uses_absolute_values(job: Job) -> None:
 
 def test_file_names_stay_short_and_apart(job: Job) -> None:
     labels = [", ".join(f"setting{i}={i}" for i in range(n)) for n in (1, 40, 41)]
-    names = [results.Part(label, [job]).file("sparsity-training-accuracy") for label in labels]
+    names = [results.Group(label, [job]).file("sparsity-training-accuracy") for label in labels]
     assert names[0] == "setting0-0-sparsity-training-accuracy.png"
     assert len({*names}) == 3
     assert max(map(len, names)) < 160

@@ -36,11 +36,11 @@ def build(sweep: Path) -> Path:
     if not jobs:
         remedy = f"run: {waiting[0]}" if waiting else "give the folder of a sweep, outputs/<name>"
         raise ValueError(f"{sweep}: no job has finished yet; {remedy}")
-    parts = results.parts(jobs)
-    document = overview.document(parts, sweep=asked, unfinished=waiting)
+    groups = results.groups(jobs)
+    document = overview.document(groups, sweep=asked, unfinished=waiting)
     folder = sweep / "report"
     _write_figures(folder / "figures", document.pictures)
-    rows = [table.row(job, part.label) for part in parts for job in part.jobs]
+    rows = [table.row(job, group.label) for group in groups for job in group.jobs]
     files.write_text(folder / "results.csv", table.to_csv(rows))
     files.write_text(folder / "report.md", markdown.render(document))
     files.write_text(folder / "index.html", page.render(document))

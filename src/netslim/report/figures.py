@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from netslim.report import formats
-from netslim.report.results import STAGES, Spread
+from netslim.report.results import STAGES, MeanStd
 
 WIDTH, DPI = 8.2, 200  # inches; shown at 100 dots per inch
 INK, QUIET, GRID = "#1c2024", "#5b6168", "#dfe2e6"
 LINES = ["-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (2, 1))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-Curve = tuple[list[int], list[Spread]]  # epochs, and the accuracy at each
+Curve = tuple[list[int], list[MeanStd]]  # epochs, and the accuracy at each
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -84,7 +84,7 @@ def curves(panels: dict[str, dict[float, Curve]], *, ylabel: str) -> bytes:
         return _png(figure)
 
 
-def _line(ax: Axes, shown: Sequence[tuple[int, Spread]], strength: float, strengths: Sequence[float]) -> None:
+def _line(ax: Axes, shown: Sequence[tuple[int, MeanStd]], strength: float, strengths: Sequence[float]) -> None:
     index, gap = strengths.index(strength), max(len(shown) // 8, 1)
     look = style(index, len(strengths))
     epochs = [epoch for epoch, _ in shown]
@@ -130,7 +130,7 @@ def histogram(
         return _png(figure)
 
 
-def stages(lines: dict[float, dict[str, Spread | None]]) -> bytes:
+def stages(lines: dict[float, dict[str, MeanStd | None]]) -> bytes:
     """Test accuracy at each stage of a job, from the dense network to the fine-tuned one; one line per λ."""
     with rc_context(STYLE):
         figure, (ax,) = _grid(1, 1, 3.3)
@@ -145,7 +145,7 @@ def stages(lines: dict[float, dict[str, Spread | None]]) -> bytes:
         return _png(figure)
 
 
-def ratios(panels: dict[str, dict[float, dict[float, Spread]]]) -> bytes:
+def ratios(panels: dict[str, dict[float, dict[float, MeanStd]]]) -> bytes:
     """Test accuracy over the prune ratio, 0 being the dense network: a panel per stage, a line per λ."""
     with rc_context(STYLE):
         figure, axes = _grid(len(panels), len(panels), 3.3)
@@ -159,7 +159,7 @@ def ratios(panels: dict[str, dict[float, dict[float, Spread]]]) -> bytes:
         return _png(figure)
 
 
-def _points(ax: Axes, values: dict[float, Spread], **look: Any) -> None:
+def _points(ax: Axes, values: dict[float, MeanStd], **look: Any) -> None:
     """Accuracies in percent over a few places, joined by a line, with ± one sample standard deviation."""
     error = [100 * (value.std or 0.0) for value in values.values()]
     mean = [100 * value.mean for value in values.values()]

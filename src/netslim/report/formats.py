@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from netslim.report.results import Record, Spread
+from netslim.report.results import MeanStd, Record
 
 NONE = "–"
 
@@ -47,10 +47,10 @@ def test_line(test: Record) -> str:
     return f"Test set: Accuracy: {correct}/{total} ({100 * correct / total:.1f}%)"
 
 
-def percent(value: Spread | None, digits: int = 2) -> str:
+def percent(value: MeanStd | None, digits: int = 2) -> str:
     """Mean in percent, with ± the sample standard deviation when there are several seeds.
 
-    >>> percent(Spread(0.935, 0.0012, 3)), percent(Spread(0.935, None, 1))
+    >>> percent(MeanStd(0.935, 0.0012, 3)), percent(MeanStd(0.935, None, 1))
     ('93.50 ± 0.12', '93.50')
     """
     if value is None:
@@ -91,10 +91,10 @@ def seeds_note(ns: Iterable[int]) -> str:
     return f"Mean ± sample standard deviation over n = {low}{f' to {high}' if high > low else ''} seeds."
 
 
-def by_lambda(values: Mapping[float, Spread]) -> str:
+def by_lambda(values: Mapping[float, MeanStd]) -> str:
     """Shares of several λ in one sentence.
 
-    >>> by_lambda({0.0: Spread(0.931, None, 1), 1e-4: Spread(0.928, None, 1)})
+    >>> by_lambda({0.0: MeanStd(0.931, None, 1), 1e-4: MeanStd(0.928, None, 1)})
     '93.10 % for λ = 0 and 92.80 % for λ = 1e-4'
     """
     return listing([f"{percent(value)} % for {label(strength)}" for strength, value in values.items()])

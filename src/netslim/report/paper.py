@@ -12,7 +12,7 @@ from pathlib import Path
 
 from netslim.experiment import paths
 from netslim.report.formats import percent, ratio
-from netslim.report.results import STAGES, Record, accuracy, spread
+from netslim.report.results import STAGES, Record, accuracy, mean_std
 
 HEAD = (
     *("network", "removed", "whose", "data", "n", "dense", "after pruning", "after recalibration"),
@@ -68,8 +68,8 @@ def ours(jobs: Sequence[Record]) -> tuple[str, ...]:
     if not jobs:
         return (NONE,) * (len(HEAD) - 3)
     tests = [[test for job in jobs if (test := test_of(job))] for test_of in STAGES.values()]
-    accuracies = [percent(spread(map(accuracy, of_stage))) if of_stage else NONE for of_stage in tests]
-    sizes = [spread(job["slim"]["slim"][what] / 1e6 for job in jobs) for what in ("params", "macs")]
+    accuracies = [percent(mean_std(map(accuracy, of_stage))) if of_stage else NONE for of_stage in tests]
+    sizes = [mean_std(job["slim"]["slim"][what] / 1e6 for job in jobs) for what in ("params", "macs")]
     texts = [_million(f"{size.mean:.{digits}f}") for size, digits in zip(sizes, (2, 0), strict=True) if size]
     return (jobs[0]["train"]["data"], str(len(jobs)), *accuracies, *texts)
 

@@ -1,4 +1,4 @@
-"""Records of a sweep -> parts, rows and mean ± std. Pure: nothing is drawn or written here."""
+"""Records of a sweep -> groups, rows and mean ± std. Pure: nothing is drawn or written here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same thr
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanStd:
     """Mean and sample standard deviation of one number over ``n`` seeds; ``std`` is None for n = 1."""
 
     mean: float
@@ -26,19 +26,19 @@ class Spread:
     n: int
 
 
-def spread(values: Iterable[float]) -> Spread | None:
+def mean_std(values: Iterable[float]) -> MeanStd | None:
     """Mean and sample standard deviation (n − 1 in the denominator); None when there is no value.
 
-    >>> spread([1.0, 2.0, 3.0])
-    Spread(mean=2.0, std=1.0, n=3)
-    >>> spread([0.5])
-    Spread(mean=0.5, std=None, n=1)
+    >>> mean_std([1.0, 2.0, 3.0])
+    MeanStd(mean=2.0, std=1.0, n=3)
+    >>> mean_std([0.5])
+    MeanStd(mean=0.5, std=None, n=1)
     """
     known = list(values)
     if not known:
         return None
     std = statistics.stdev(known) if len(known) > 1 else None
-    return Spread(statistics.fmean(known), std, len(known))
+    return MeanStd(statistics.fmean(known), std, len(known))
 
 
 def accuracy(test: Record) -> float:
@@ -61,10 +61,10 @@ STAGES: dict[str, Callable[[Record], Record | None]] = {
 
 
 @dataclass(frozen=True)
-class Part:
+class Group:
     """The jobs that may be compared and averaged: same network, same data, same settings but λ, ratio and seed."""
 
-    label: str  # what tells this part from the others; "" when it is the only one
+    label: str  # what tells this group from the others; "" when it is the only one
     jobs: list[Record]
 
     @property
@@ -88,7 +88,7 @@ class Part:
         return sorted({job["seed"] for job in self.jobs})
 
     def file(self, name: str) -> str:
-        """The name of a PNG file, with this part's label when there are several: the whole label, or a part of it and
+        """The name of a PNG file, with this group's label when there are several: the whole label, or its beginning and
         a number, because file systems take 255 bytes."""
         label = slug(self.label)
         if len(label) > 80:
@@ -107,7 +107,7 @@ class Part:
         return [job["finetune"] for job in self.at(strength, ratio) if job["finetune"]]
 
 
-# Neither what tells the jobs of a part apart, nor what cannot change a result.
+# Neither what tells the jobs of a group apart, nor what cannot change a result.
 APART = {"lambda", "ratio", "seed", "train", "slim", "data.root", "data.title"}
 
 
@@ -131,31 +131,31 @@ def _flat(nested: Record, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def parts(jobs: Sequence[Record]) -> list[Part]:
+def groups(jobs: Sequence[Record]) -> list[Group]:
     """Jobs grouped by what they may be averaged over, each group sorted by λ, ratio and seed.
 
     Raises:
-        ValueError: two jobs of one part have the same λ, ratio and seed, so they cannot be told apart.
+        ValueError: two jobs of one group have the same λ, ratio and seed, so they cannot be told apart.
     """
     for job in jobs:
         check(job)
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+    found: dict[tuple[str, str, str], list[Record]] = {}
     for job, label in zip(jobs, _differences(jobs, named=False), strict=True):
-        groups.setdefault((job["train"]["network"], job["train"]["data"], label), []).append(job)
-    for (network, data, label), members in list(groups.items()):  # other networks or data of the same name
-        del groups[network, data, label]
+        found.setdefault((job["train"]["network"], job["train"]["data"], label), []).append(job)
+    for (network, data, label), members in list(found.items()):  # other networks or data of the same name
+        del found[network, data, label]
         for job, more in zip(members, _differences(members, named=True), strict=True):
-            groups.setdefault((network, data, ", ".join(filter(None, (label, more)))), []).append(job)
-    several = [len({key[i] for key in groups}) > 1 for i in range(3)]
+            found.setdefault((network, data, ", ".join(filter(None, (label, more)))), []).append(job)
+    several = [len({key[i] for key in found}) > 1 for i in range(3)]
     result = []
-    for key, members in sorted(groups.items(), key=lambda item: item[0]):
+    for key, members in sorted(found.items(), key=lambda item: item[0]):
         members.sort(key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
         for a, b in itertools.pairwise(members):
             if all(a[key] == b[key] for key in ("lambda", "ratio", "seed")):
                 raise ValueError(
                     f"{_title(a)} was recorded twice ({a['slim']['name']} and {b['slim']['name']}): remove one of them"
                 )
-        result.append(Part(", ".join(itertools.compress(key, several)), members))
+        result.append(Group(", ".join(itertools.compress(key, several)), members))
     return result
 
 
@@ -201,11 +201,11 @@ def curve_metric(records: Iterable[Record]) -> str:
     return "val_accuracy" if epochs and all("val_accuracy" in epoch for epoch in epochs) else "train_accuracy"
 
 
-def curve(records: Sequence[Record], metric: str) -> tuple[list[int], list[Spread]]:
+def curve(records: Sequence[Record], metric: str) -> tuple[list[int], list[MeanStd]]:
     """One metric over the epochs that all records have: epochs and the spread over the records at each."""
     tables = [{epoch["epoch"]: epoch[metric] for epoch in record["epochs"]} for record in records]
     epochs = sorted(set(tables[0]).intersection(*tables)) if tables else []
-    return epochs, [s for epoch in epochs if (s := spread(table[epoch] for table in tables))]
+    return epochs, [s for epoch in epochs if (s := mean_std(table[epoch] for table in tables))]
 
 
 def scales(train: Record) -> list[float]:

@@ -15,9 +15,9 @@ from netslim.report.results import Record, settings
 def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
     """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
     return [
-        _command(part["command"], wanted)
-        for part in asked(sweep)
-        for wanted in part["jobs"]
+        _command(command["command"], wanted)
+        for command in asked(sweep)
+        for wanted in command["jobs"]
         if not any(_is(job, wanted) for job in jobs)
     ]
 

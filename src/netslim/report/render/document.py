@@ -1,15 +1,20 @@
-"""What a report is made of. Built once, then rendered as HTML (page.py) and as Markdown (markdown.py)."""
+"""What a report is made of. Built once, then rendered as HTML (page.py) and as Markdown (markdown.py).
+
+A block is shown by the macro of its ``kind`` in templates/blocks.html and templates/blocks.md.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Text:
     """A paragraph; ``quiet`` for remarks such as where the paper says it."""
 
+    kind: ClassVar[str] = "text"
     text: str
     quiet: bool = False
 
@@ -24,6 +29,7 @@ class Table:
         grouped: draw a line where the first column changes.
     """
 
+    kind: ClassVar[str] = "table"
     head: list[str]
     rows: list[list[str]]
     align: str
@@ -31,11 +37,17 @@ class Table:
     folded: str = ""
     grouped: bool = False
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it would be torn apart at the full width of the page."""
+        return len(self.align) <= 3 and "w" not in self.align
+
 
 @dataclass(frozen=True)
 class Lines:
     """Preformatted lines: commands, and the lab's `Test set:` lines."""
 
+    kind: ClassVar[str] = "lines"
     lines: list[str]
 
 
@@ -43,6 +55,7 @@ class Lines:
 class Picture:
     """A PNG figure; ``name`` is its file name under figures/, ``alt`` says in words what it shows."""
 
+    kind: ClassVar[str] = "picture"
     name: str
     png: bytes
     alt: str

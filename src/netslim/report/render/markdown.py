@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from netslim.report.render.document import Block, Document, Lines, Picture, Table, Text
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from netslim.report.render.document import Document
+from netslim.report.render.page import TEMPLATES
 
 
 def render(document: Document) -> str:
     """The whole report as text."""
-    parts = [f"# {_escape(document.title)}", _escape(document.lead)]
-    for section in document.sections:
-        parts.append(f"## {_escape(section.title)}")
-        parts += [_block(block) for block in section.blocks]
-    return "\n\n".join(parts) + "\n"
+    # finalize sees every value before autoescape does, which lets Markup through: all that a template prints is
+    # escaped for Markdown, once.
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=escape
+    )
+    environment.filters |= {"fence": fence, "row": row}
+    return environment.get_template("report.md").render(document=document) + "\n"
 
 
-def _block(block: Block) -> str:
-    match block:
-        case Text(text, quiet):
-            return f"*{_escape(text)}*" if quiet else _escape(text)
-        case Lines(lines):
-            fence = "`" * max(3, 1 + max((len(run) for line in lines for run in re.findall("`+", line)), default=0))
-            return "\n".join([f"{fence}text", *lines, fence])
-        case Picture(name, _, alt, caption):
-            return f"![{_escape(alt)}](figures/{name})\n\n*{_escape(caption)}*"
-        case Table(head, rows, align, caption):
-            rule = ["---:" if side == "r" else ":---" for side in align]
-            lines = [
-                "| " + " | ".join(cells) + " |"
-                for cells in ([_escape(c) for c in head], rule, *([_escape(c) for c in r] for r in rows))
-            ]
-            return "\n".join(lines) + (f"\n\n*{_escape(caption)}*" if caption else "")
+def escape(text: str) -> Markup:
+    r"""Text that Markdown shows as it is; Markup is left alone.
 
-
-def _escape(text: str) -> str:
-    r"""Text that Markdown shows as it is.
-
-    >>> print(_escape("a|b *c* <d>"))
+    >>> print(escape("a|b *c* <d>"))
     a\|b \*c\* &lt;d>
     """
+    if isinstance(text, Markup):
+        return text
     text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(text.splitlines()) or text)
+    return Markup(re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(text.splitlines()) or text))
+
+
+def fence(lines: Sequence[str]) -> Markup:
+    """Backticks that no line among these can end.
+
+    >>> print(fence(["a", "```"]))
+    ````
+    """
+    runs = [len(run) for line in lines for run in re.findall("`+", line)]
+    return Markup("`" * max(3, 1 + max(runs, default=0)))
+
+
+def row(cells: Sequence[str]) -> Markup:
+    r"""Cells as one row of a table.
+
+    >>> print(row(["a|b", "c"]))
+    | a\|b | c |
+    """
+    return Markup("| {} |").format(Markup(" | ").join(map(escape, cells)))

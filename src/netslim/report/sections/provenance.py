@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from netslim.report import formats, unfinished
 from netslim.report.render.document import Lines, Section, Table, Text
-from netslim.report.results import Part, Record
+from netslim.report.results import Group, Record
 
 BUDGET = (
     "The shrinkage budget of a λ is λ·Σlr/(1 − momentum) over all optimiser steps: the distance that the penalty alone "
@@ -19,16 +19,16 @@ def distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def how_it_was_run(parts: Sequence[Part], sweep: Record | None) -> Section:
-    jobs = [job for part in parts for job in part.jobs]
-    commands = distinct(part["command"] for part in unfinished.asked(sweep) or jobs)
+def how_it_was_run(groups: Sequence[Group], sweep: Record | None) -> Section:
+    jobs = [job for group in groups for job in group.jobs]
+    commands = distinct(command["command"] for command in unfinished.asked(sweep) or jobs)
     stages = _stages(jobs)
     runs = [record["run"] for _, record, _ in stages]
     versions = [", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs]
     tuned = [job["finetune"] for job in jobs if job["finetune"]]
     facts = {
-        "network": distinct(part.network for part in parts),
-        "data set": distinct(part.data for part in parts),
+        "network": distinct(group.network for group in groups),
+        "data set": distinct(group.data for group in groups),
         "seed": [formats.listing([str(seed) for seed in sorted({job["seed"] for job in jobs})])],
         "training": distinct(_schedule(job["train"]) for job in jobs),
         "fine-tuning": distinct(map(_schedule, tuned)) or ["not run"],
@@ -37,7 +37,7 @@ def how_it_was_run(parts: Sequence[Part], sweep: Record | None) -> Section:
         "wall-clock": [f"{formats.duration(sum(run['seconds'] for run in runs))}, the sum over all stages"],
     }
     table = Table(["", ""], [[name, "; ".join(values)] for name, values in facts.items()], "lw", "")
-    return Section("How It Was Run", [Lines(commands), table, Text(BUDGET), _budgets(parts), _clock(stages)])
+    return Section("How It Was Run", [Lines(commands), table, Text(BUDGET), _budgets(groups), _clock(stages)])
 
 
 def _schedule(record: Record) -> str:
@@ -46,9 +46,10 @@ def _schedule(record: Record) -> str:
     return f"{len(epochs)} epochs" + (f", learning rate {rates[0]:g} at first, {rates[-1]:g} at last" if rates else "")
 
 
-def _budgets(parts: Sequence[Part]) -> Table:
-    found = sorted({(part.label, job["lambda"], float(job["train"]["budget"])) for part in parts for job in part.jobs})
-    if len(parts) > 1:
+def _budgets(groups: Sequence[Group]) -> Table:
+    jobs = [(group.label, job) for group in groups for job in group.jobs]
+    found = sorted({(label, job["lambda"], float(job["train"]["budget"])) for label, job in jobs})
+    if len(groups) > 1:
         rows = [[label, formats.strength(strength), f"{budget:.3g}"] for label, strength, budget in found]
         return Table(["part", "λ", "shrinkage budget"], rows, "llr", "In units of γ.")
     rows = [[formats.strength(strength), f"{budget:.3g}"] for _, strength, budget in found]

@@ -6,42 +6,42 @@ from collections.abc import Sequence
 
 from netslim.report import figures, formats
 from netslim.report.render.document import Block, Lines, Picture, Section, Table, Text
-from netslim.report.results import STAGES, Part, Record, Spread, accuracy, curve, curve_metric, spread
+from netslim.report.results import STAGES, Group, MeanStd, Record, accuracy, curve, curve_metric, mean_std
 from netslim.report.sections.training import METRIC
 
-ByStage = dict[str, Spread | None]
+ByStage = dict[str, MeanStd | None]
 
 
 def by_stage(jobs: Sequence[Record]) -> ByStage:
     """Test accuracy at each stage, over the seeds."""
-    return {stage: spread(accuracy(test) for job in jobs if (test := of(job))) for stage, of in STAGES.items()}
+    return {stage: mean_std(accuracy(test) for job in jobs if (test := of(job))) for stage, of in STAGES.items()}
 
 
-def over_ratios(part: Part) -> Picture:
+def over_ratios(group: Group) -> Picture:
     """Test accuracy over the prune ratio, as in figure 5 of the paper."""
     values = {
-        strength: {ratio: by_stage(found) for ratio in part.ratios if (found := part.at(strength, ratio))}
-        for strength in part.lambdas
+        strength: {ratio: by_stage(found) for ratio in group.ratios if (found := group.at(strength, ratio))}
+        for strength in group.lambdas
     }
-    panels: dict[str, dict[float, dict[float, Spread]]] = {}
+    panels: dict[str, dict[float, dict[float, MeanStd]]] = {}
     for stage in list(STAGES)[1:]:
         for strength, cells in values.items():
             known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
             dense = next(iter(cells.values()))["dense"]
             if known and dense:
                 panels.setdefault(stage, {})[strength] = {0.0: dense, **known}
-    note = formats.seeds_note(len(part.at(strength, ratio)) for strength, cells in values.items() for ratio in cells)
+    note = formats.seeds_note(len(group.at(strength, ratio)) for strength, cells in values.items() for ratio in cells)
     return Picture(
-        name=part.file("test-accuracy-over-ratios"),
+        name=group.file("test-accuracy-over-ratios"),
         png=figures.ratios(panels),
-        alt=f"Test accuracy over prune ratios {formats.listing([formats.ratio(r) for r in part.ratios])}: a panel for "
+        alt=f"Test accuracy over prune ratios {formats.listing([formats.ratio(r) for r in group.ratios])}: a panel for "
         f"{formats.listing(list(panels))}, a line per λ. The numbers are those of the table above.",
         caption=f"Test accuracy over the prune ratio, from the dense network at 0, as in figure 5 of the paper. {note}",
     )
 
 
-def test_accuracy(part: Part, ratio: float) -> Section:
-    jobs = {strength: found for strength in part.lambdas if (found := part.at(strength, ratio))}
+def test_accuracy(group: Group, ratio: float) -> Section:
+    jobs = {strength: found for strength in group.lambdas if (found := group.at(strength, ratio))}
     values = {strength: by_stage(found) for strength, found in jobs.items()}
     note = formats.seeds_note(map(len, jobs.values()))
     text = (
@@ -53,13 +53,13 @@ def test_accuracy(part: Part, ratio: float) -> Section:
         "Recalibration is not in the paper."
     )
     picture = Picture(
-        name=part.file(f"test-accuracy-ratio-{100 * ratio:.8g}"),
+        name=group.file(f"test-accuracy-ratio-{100 * ratio:.8g}"),
         png=figures.stages(values),
         alt=f"Test accuracy by stage, one line per λ. {_changes(values)}",
         caption=f"Test accuracy at each stage, prune ratio {formats.ratio(ratio)}. A training is tested "
         f"once, after its last epoch. {note}",
     )
-    several = len(part.seeds) > 1
+    several = len(group.seeds) > 1
     lines = [line for found in jobs.values() for job in found for line in _test_lines(job, several=several)]
     removed = _removed([job for found in jobs.values() for job in found])
     blocks: list[Block] = [Text(text), Text(f"{_changes(values)} {removed}"), Text(source, quiet=True), picture]
@@ -75,7 +75,7 @@ def test_accuracy(part: Part, ratio: float) -> Section:
 
 def _changes(values: dict[float, ByStage]) -> str:
     """How far each λ is from its dense network right after pruning and at the end, in points."""
-    told = []
+    sentences = []
     for stage in ("after pruning", "after fine-tuning"):
         changes = [
             f"{formats.points(now.mean - dense.mean)} ({formats.label(strength)})"
@@ -83,16 +83,18 @@ def _changes(values: dict[float, ByStage]) -> str:
             if (dense := cells["dense"]) and (now := cells[stage])
         ]
         if changes:
-            told.append(f"{stage} {formats.listing(changes)}")
-    return f"Change of the test accuracy against the dense network, in points: {'; '.join(told)}."
+            sentences.append(f"{stage} {formats.listing(changes)}")
+    return f"Change of the test accuracy against the dense network, in points: {'; '.join(sentences)}."
 
 
 def _removed(jobs: list[Record]) -> str:
     pairs = sorted({(job["slim"]["removed"], job["slim"]["prunable"]) for job in jobs})
-    told = [f"{formats.count(gone)} of {formats.count(of)} ({100 * gone / of:.2f} %)" for gone, of in pairs]
-    return (
-        f"Asked to remove {formats.ratio(jobs[0]['ratio'])} of the prunable channels, removed {formats.listing(told)}."
-    )
+    counts = [
+        f"{formats.count(removed)} of {formats.count(prunable)} ({100 * removed / prunable:.2f} %)"
+        for removed, prunable in pairs
+    ]
+    asked = formats.ratio(jobs[0]["ratio"])
+    return f"Asked to remove {asked} of the prunable channels, removed {formats.listing(counts)}."
 
 
 def _test_lines(job: Record, *, several: bool) -> list[str]:
@@ -104,11 +106,11 @@ def _test_lines(job: Record, *, several: bool) -> list[str]:
     return lines
 
 
-def fine_tuning(part: Part) -> Section:
+def fine_tuning(group: Group) -> Section:
     title = "Fine Tuning Accuracy over Epochs"
     tuned = {
-        ratio: {strength: found for strength in part.lambdas if (found := part.finetunings(strength, ratio))}
-        for ratio in part.ratios
+        ratio: {strength: found for strength in group.lambdas if (found := group.finetunings(strength, ratio))}
+        for ratio in group.ratios
     }
     records = [record for lines in tuned.values() for found in lines.values() for record in found]
     if not records:
@@ -133,7 +135,7 @@ def fine_tuning(part: Part) -> Section:
         "In the paper: “Fine-tuning” in section 4.3. The penalty is off: λ names the training the network came from."
     )
     picture = Picture(
-        name=part.file("fine-tuning-accuracy"),
+        name=group.file("fine-tuning-accuracy"),
         png=figures.curves(panels, ylabel=f"{name}, %"),
         alt=f"Line charts of {name} over the epochs of fine-tuning, one line per λ. At the last epoch: {last}.",
         caption=f"{how} {formats.seeds_note(len(found) for lines in tuned.values() for found in lines.values())}",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from netslim.report import figures, formats
 from netslim.report.render.document import Picture, Section, Table, Text
-from netslim.report.results import Part, Record, Spread, spread
+from netslim.report.results import Group, MeanStd, Record, mean_std
 
-Kept = dict[tuple[float, float], list[Spread]]  # (ratio, λ) -> channels kept in every layer
+Kept = dict[tuple[float, float], list[MeanStd]]  # (ratio, λ) -> channels kept in every layer
 
 
-def channels(part: Part) -> Section:
-    layers = part.jobs[0]["slim"]["layers"]
-    jobs = {(ratio, s): found for ratio in part.ratios for s in part.lambdas if (found := part.at(s, ratio))}
+def channels(group: Group) -> Section:
+    layers = group.jobs[0]["slim"]["layers"]
+    jobs = {(ratio, s): found for ratio in group.ratios for s in group.lambdas if (found := group.at(s, ratio))}
     kept = {pair: _kept(found) for pair, found in jobs.items()}
     note = formats.seeds_note(map(len, jobs.values()))
     extremes = _extremes(layers, kept)
@@ -23,7 +23,7 @@ def channels(part: Part) -> Section:
     for (ratio, strength), values in kept.items():
         panels.setdefault(f"Prune ratio {formats.ratio(ratio)}", {})[strength] = [value.mean for value in values]
     picture = Picture(
-        name=part.file("kept-channels"),
+        name=group.file("kept-channels"),
         png=figures.kept([layer["name"] for layer in layers], [layer["channels"] for layer in layers], panels),
         alt=f"Channels kept in each of {len(layers)} BatchNorm layers, a panel per ratio, a line per λ. {extremes}",
         caption=f"Channels that stay in each BatchNorm layer; the grey bars are the dense network. {note}",
@@ -35,20 +35,20 @@ def channels(part: Part) -> Section:
     )
 
 
-def _kept(jobs: list[Record]) -> list[Spread]:
+def _kept(jobs: list[Record]) -> list[MeanStd]:
     columns = zip(*([layer["kept"] for layer in job["slim"]["layers"]] for job in jobs), strict=True)
-    return [value for column in columns if (value := spread(column))]
+    return [value for column in columns if (value := mean_std(column))]
 
 
 def _extremes(layers: list[Record], kept: Kept) -> str:
     """The layers that keep the smallest and the largest share at the largest ratio and λ."""
     ratio, strength = max(kept)
     share = [value.mean / layer["channels"] for value, layer in zip(kept[ratio, strength], layers, strict=True)]
-    told = [
+    sentences = [
         f"{layers[place]['name']} keeps the {what} share, {100 * share[place]:.1f} % of {layers[place]['channels']}"
         for what, place in (("smallest", share.index(min(share))), ("largest", share.index(max(share))))
     ]
-    return f"At {formats.ratio(ratio)} and {formats.label(strength)}, {formats.listing(told)}."
+    return f"At {formats.ratio(ratio)} and {formats.label(strength)}, {formats.listing(sentences)}."
 
 
 def _cost_table(jobs: dict[tuple[float, float], list[Record]], note: str) -> Table:
@@ -76,13 +76,13 @@ def _cost(jobs: list[Record]) -> list[str]:
     cells = []
     for what in ("params", "macs"):
         small = [job["slim"]["slim"][what] for job in jobs]
-        left = spread(count / job["slim"]["dense"][what] for count, job in zip(small, jobs, strict=True))
+        left = mean_std(count / job["slim"]["dense"][what] for count, job in zip(small, jobs, strict=True))
         cells += [formats.count(sum(small) / len(small)), f"{formats.percent(left)} %"]
     return cells
 
 
 def _layer_table(layers: list[Record], kept: Kept) -> Table:
-    def cell(value: Spread) -> str:
+    def cell(value: MeanStd) -> str:
         return f"{value.mean:.0f}" if value.std is None else f"{value.mean:.1f} ± {value.std:.1f}"
 
     return Table(

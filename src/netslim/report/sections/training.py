@@ -6,7 +6,7 @@ from statistics import median
 
 from netslim.report import figures, formats
 from netslim.report.render.document import Picture, Section, Table, Text
-from netslim.report.results import SMALL, Part, Record, accuracy, curve, curve_metric, scales, share_under, spread
+from netslim.report.results import SMALL, Group, Record, accuracy, curve, curve_metric, mean_std, scales, share_under
 
 # What the curves show, and what the caption has to say about it.
 METRIC = {
@@ -21,8 +21,8 @@ METRIC = {
 }
 
 
-def accuracy_over_epochs(part: Part) -> Section:
-    trained = {strength: part.trained(strength) for strength in part.lambdas}
+def accuracy_over_epochs(group: Group) -> Section:
+    trained = {strength: group.trained(strength) for strength in group.lambdas}
     metric = curve_metric([record for records in trained.values() for record in records])
     name, how = METRIC[metric]
     lines = {strength: curve(records, metric) for strength, records in trained.items()}
@@ -33,7 +33,7 @@ def accuracy_over_epochs(part: Part) -> Section:
         f"sparsity, one that falls behind pays for it here. At the last epoch the {name} is {last}."
     )
     picture = Picture(
-        name=part.file("sparsity-training-accuracy"),
+        name=group.file("sparsity-training-accuracy"),
         png=figures.curves({"": lines}, ylabel=f"{name}, %"),
         alt=f"Line chart of {name} over epochs, one line per λ. At the last epoch: {last}.",
         caption=f"{how} {note}",
@@ -53,34 +53,34 @@ def accuracy_over_epochs(part: Part) -> Section:
 def _ends(records: list[Record]) -> list[str]:
     """Accuracies at the last epoch and shares of small |γ|, as cells of a table."""
     ends = [record["epochs"][-1] for record in records]
-    cells = [spread(end[key] for end in ends if key in end) for key in ("train_accuracy", "val_accuracy")]
-    cells.append(spread(accuracy(record["test"]) for record in records))
-    cells += [spread(share_under(record, bound) for record in records if scales(record)) for bound in SMALL]
+    cells = [mean_std(end[key] for end in ends if key in end) for key in ("train_accuracy", "val_accuracy")]
+    cells.append(mean_std(accuracy(record["test"]) for record in records))
+    cells += [mean_std(share_under(record, bound) for record in records if scales(record)) for bound in SMALL]
     return [formats.percent(cell) for cell in cells]
 
 
-def distribution(part: Part, strength: float) -> Section:
-    """The histogram of one λ, on the bins and axes that all λ of the part share."""
+def distribution(group: Group, strength: float) -> Section:
+    """The histogram of one λ, on the bins and axes that all λ of the group share."""
     title = f"Scaling Factor Distribution of {formats.label(strength)}"
-    records = part.trained(strength)
+    records = group.trained(strength)
     if not all(scales(record) for record in records):
         return Section(title, [Text("Left out: no scaling factors are recorded for this training.")])
-    every = {value: [scales(record) for record in part.trained(value)] for value in part.lambdas}
+    every = {value: [scales(record) for record in group.trained(value)] for value in group.lambdas}
     edges = figures.bins([run for runs in every.values() for run in runs])
     highest = max(float(figures.counts(runs, edges).max()) for runs in every.values())
     thresholds = {
         ratio: value.mean
-        for ratio in part.ratios
-        if (value := spread(job["slim"]["threshold"] for job in part.at(strength, ratio)))
+        for ratio in group.ratios
+        if (value := mean_std(job["slim"]["threshold"] for job in group.at(strength, ratio)))
     }
     png = figures.histogram(
         figures.counts(every[strength], edges),
         edges,
         thresholds=thresholds,
-        look=figures.style(part.lambdas.index(strength), len(part.lambdas)),
+        look=figures.style(group.lambdas.index(strength), len(group.lambdas)),
         top=max(2 * highest, 10.0),
     )
-    said = _scales_said(part, strength)
+    said = _scales_said(group, strength)
     note = "One run (n = 1)."
     if len(records) > 1:
         note = f"Mean count over n = {len(records)} seeds, with ± one sample standard deviation."
@@ -89,7 +89,7 @@ def distribution(part: Part, strength: float) -> Section:
         f"counts on a logarithmic scale. The lines mark the largest |γ| that each ratio removes. {note}"
     )
     picture = Picture(
-        part.file(f"scales-lambda-{formats.strength(strength)}"), png, f"Histogram of |γ|. {said}", caption
+        group.file(f"scales-lambda-{formats.strength(strength)}"), png, f"Histogram of |γ|. {said}", caption
     )
     text = Text(
         f"Look for how much gathers at the left edge: the method rests on these channels being cheap to remove. {said}"
@@ -98,17 +98,17 @@ def distribution(part: Part, strength: float) -> Section:
     return Section(title, [text, source, picture])
 
 
-def _scales_said(part: Part, strength: float) -> str:
+def _scales_said(group: Group, strength: float) -> str:
     """Number of γ, share near zero, median and largest, beside λ = 0 when the sweep has it."""
-    records = part.trained(strength)
+    records = group.trained(strength)
     runs = [[value for value in scales(record) if value == value] for record in records]
-    middle, most = spread(median(run) for run in runs if run), spread(max(run) for run in runs if run)
+    middle, most = mean_std(median(run) for run in runs if run), mean_std(max(run) for run in runs if run)
     lost = sum(len(scales(record)) for record in records) - sum(len(run) for run in runs)
     if not middle or not most:
         return "Training diverged: no γ is a number."
-    small = formats.percent(spread(share_under(record, 1e-2) for record in records if scales(record)))
-    base = formats.percent(spread(share_under(record, 1e-2) for record in part.trained(0.0) if scales(record)))
-    against = f" (λ = 0: {base} %)" if strength and 0.0 in part.lambdas else ""
+    small = formats.percent(mean_std(share_under(record, 1e-2) for record in records if scales(record)))
+    base = formats.percent(mean_std(share_under(record, 1e-2) for record in group.trained(0.0) if scales(record)))
+    against = f" (λ = 0: {base} %)" if strength and 0.0 in group.lambdas else ""
     said = (
         f"Of the {formats.count(len(scales(records[0])))} |γ|, {small} % are under 1e-2{against}; the median is "
         f"{middle.mean:.3g} and the largest {most.mean:.3g}."
