@@ -1,4 +1,4 @@
-"""Run by test_ranks.py in two processes (torchrun): what a rank learns from the other, one line of output each."""
+"""Run by test_distributed.py in two processes (torchrun): what a rank learns from the other, a line of output each."""
 
 import sys
 
@@ -32,12 +32,12 @@ def main() -> None:
     assert distributed.launch(trainer) == distributed.launch(trainer) == 2
     me = trainer.global_rank
     lines = [
-        said(lambda: distributed.from_first(lambda: {"told by": me})),
-        said(lambda: distributed.from_first(lambda: fails_on(0, me, ValueError("no")))),
-        said(lambda: distributed.together(lambda: f"own {me}")),
-        said(lambda: distributed.together(lambda: fails_on(1, me, OSError(28, "No space left on device", "x.pt")))),
-        said(lambda: distributed.together(lambda: fails_on(1, me, Awkward("a", "b")))),
-        str(distributed.is_first()),
+        said(lambda: distributed.on_rank_zero(lambda: {"told by": me})),
+        said(lambda: distributed.on_rank_zero(lambda: fails_on(0, me, ValueError("no")))),
+        said(lambda: distributed.on_all_ranks(lambda: f"own {me}")),
+        said(lambda: distributed.on_all_ranks(lambda: fails_on(1, me, OSError(28, "No space left on device", "x.pt")))),
+        said(lambda: distributed.on_all_ranks(lambda: fails_on(1, me, Awkward("a", "b")))),
+        str(distributed.is_rank_zero()),
     ]
     sys.stdout.write(f"{me}: " + " | ".join(lines) + "\n")
 

@@ -89,11 +89,11 @@ def stage(
     # The kernel releases the lock of a process that dies, so a killed job leaves no stale lock behind.
     lock = FileLock(folder / ".lock", mode=0o666)
     try:
-        done = distributed.from_first(lambda: _begin(folder, lock, settings))
+        done = distributed.on_rank_zero(lambda: _begin(folder, lock, settings))
         if done is None:
-            told = distributed.together(lambda: work(folder))
+            told = distributed.on_all_ranks(lambda: work(folder))
             head = {"stage": kind, "name": folder.name, **{k.rstrip("_"): v for k, v in labels.items()}}
-            done = distributed.from_first(lambda: _finish(folder, {**head, **told}))
+            done = distributed.on_rank_zero(lambda: _finish(folder, {**head, **told}))
     finally:
         lock.release()
     if done.get("name") != folder.name:

@@ -103,13 +103,13 @@ def run(
         sweep,
         "slim",
         {**settings["slim"], "train": trained["name"], "ratio": ratio},
-        lambda folder: distributed.from_first(
+        lambda folder: distributed.on_rank_zero(
             lambda: slim(folder, sweep / trained["name"], **build, task=task, callback=callback)
         ),
         **pruned,
     )
     if finetune_epochs == 0:
-        return distributed.from_first(lambda: record(sweep, trained, slimmed, None, command=command))
+        return distributed.on_rank_zero(lambda: record(sweep, trained, slimmed, None, command=command))
     finetuned = paths.stage(
         sweep,
         "finetune",
@@ -119,7 +119,7 @@ def run(
         ),
         **pruned,
     )
-    return distributed.from_first(lambda: record(sweep, trained, slimmed, finetuned, command=command))
+    return distributed.on_rank_zero(lambda: record(sweep, trained, slimmed, finetuned, command=command))
 
 
 def train(
@@ -135,7 +135,7 @@ def train(
         callback.check(dense, torch.zeros(1, *images.image_shape))
     module = task(dense, strength=strength)
     history, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
-    if distributed.is_first():
+    if distributed.is_rank_zero():
         files.write_tensors(folder / "weights.pt", dense.state_dict())
         files.write_json(folder / "scales.json", {name: bn.weight.tolist() for name, bn in bn_layers(dense).items()})
     momentum = module.optimizers().param_groups[0].get("momentum", 0.0)
@@ -185,7 +185,7 @@ def finetune(
     small = load(paths.made(slimmed, "slim.pt"), network(num_classes=images.num_classes))
     module = task(small, strength=0.0)
     _, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
-    if distributed.is_first():
+    if distributed.is_rank_zero():
         save(small, folder / "slim.pt")
     return {"slim": slimmed.name, **told}
 

@@ -190,7 +190,7 @@ def _quiet() -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
-    if not distributed.is_first():
+    if not distributed.is_rank_zero():
         log.setLevel(logging.WARNING)  # rank 0 says it
     for message in NOISE:
         warnings.filterwarnings("ignore", message)

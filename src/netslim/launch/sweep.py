@@ -49,7 +49,7 @@ class Sweep(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         folder = _folder(config)
-        if not distributed.is_first():
+        if not distributed.is_rank_zero():
             return
         if paths.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
             paths.write_sweep(folder, command_line.typed(), [list(config.hydra.overrides.task)])
@@ -58,7 +58,7 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder, jobs = _folder(config), grid(config)
         _check_installed(config)
-        if not distributed.is_first() or folder in started:  # the latter: it goes on after a worker was killed
+        if not distributed.is_rank_zero() or folder in started:  # the latter: it goes on after a worker was killed
             return
         paths.write_sweep(folder, command_line.typed(), jobs, earlier=_earlier(folder, jobs))
         job_status.forget(folder, jobs)
@@ -67,11 +67,11 @@ class Sweep(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         known = failure(_folder(config), config.hydra.overrides.task)
-        if config.hydra.mode == RunMode.MULTIRUN and distributed.is_first() and known is None:
+        if config.hydra.mode == RunMode.MULTIRUN and distributed.is_rank_zero() and known is None:
             _note(config, job_status.RUNNING)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN or not distributed.is_first():
+        if config.hydra.mode != RunMode.MULTIRUN or not distributed.is_rank_zero():
             return
         if job_return.status == JobStatus.COMPLETED:
             _note(config, job_status.FINISHED, value=job_return.return_value)

@@ -29,11 +29,11 @@ Result = TypeVar("Result")
 STOPPED = "netslim: stopped by SIGTERM; the same command goes on from the last whole epoch"
 PATIENCE = timedelta(days=30)  # rank 0 may wait that long for a stage of another job
 
-_talk: Any = None  # the process group
+_control: Any = None  # the process group
 _launcher: Any = None  # Lightning's, which knows the processes it started
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is rank 0, or alone."""
     return getattr(rank_zero_only, "rank", 0) == 0  # known from the start: Lightning reads the environment
 
@@ -47,14 +47,14 @@ def launch(trainer: Trainer) -> int:
     Raises:
         ValueError: several devices with another strategy than DDP, or processes that the training would not use.
     """
-    global _talk, _launcher
+    global _control, _launcher
     wanted, started = trainer.world_size, _started_processes()
     if wanted == 1 and started > 1:
         raise ValueError(
             f"{started} processes were started for a training on one device; add trainer=ddp, with trainer.devices and "
             "trainer.num_nodes to match, or start one process"
         )
-    if wanted == 1 or _talk is not None:
+    if wanted == 1 or _control is not None:
         return wanted
     strategy = trainer.strategy
     if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
@@ -64,7 +64,7 @@ def launch(trainer: Trainer) -> int:
         )
     _launcher = strategy.launcher
     _launcher.launch(strategy.setup_environment, trainer=trainer)
-    _talk = dist.new_group(backend="gloo", timeout=PATIENCE)
+    _control = dist.new_group(backend="gloo", timeout=PATIENCE)
     signal.signal(signal.SIGTERM, _stop)
     atexit.register(dist.destroy_process_group)  # threads that outlive the interpreter abort it now and then
     return wanted
@@ -81,21 +81,21 @@ def _started_processes() -> int:
 
 def on_one_device() -> dict[str, Any]:
     """What makes a Trainer of rank 0 alone, on its own device, out of one for all ranks."""
-    if _talk is None:
+    if _control is None:
         return {}
     device: Any = [torch.cuda.current_device()] if torch.cuda.is_available() else 1
     return {"devices": device, "num_nodes": 1, "strategy": "auto", "plugins": [LightningEnvironment()]}
 
 
-def from_first(work: Callable[[], Result]) -> Result:
+def on_rank_zero(work: Callable[[], Result]) -> Result:
     """``work()``, done by rank 0; every rank gets its result, or raises its error.
 
-    >>> from_first(lambda: 6 * 7)
+    >>> on_rank_zero(lambda: 6 * 7)
     42
     """
-    if _talk is None:
+    if _control is None:
         return work()
-    told: list[Any] = [_outcome(work) if is_first() else None]
+    told: list[Any] = [_outcome(work) if is_rank_zero() else None]
     _collective(dist.broadcast_object_list, told, src=0)
     result, error = told[0]
     if error is not None:
@@ -103,9 +103,9 @@ def from_first(work: Callable[[], Result]) -> Result:
     return result
 
 
-def together(work: Callable[[], Result]) -> Result:
+def on_all_ranks(work: Callable[[], Result]) -> Result:
     """``work()``, done by every rank; if it fails on one, every rank raises that error."""
-    if _talk is None:
+    if _control is None:
         return work()
     result, error = _outcome(work)
     errors: list[Any] = [None] * dist.get_world_size()
@@ -129,7 +129,7 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 def _collective(talk: Callable[..., None], *arguments: Any, **settings: Any) -> None:
     try:
-        talk(*arguments, **settings, group=_talk)
+        talk(*arguments, **settings, group=_control)
     except RuntimeError as error:  # nothing that follows could be right
         print(f"netslim: lost another process of this job ({error})", file=sys.stderr, flush=True)
         os._exit(1)
@@ -143,12 +143,12 @@ class StopTogether(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if _talk is not None:
+        if _control is not None:
             signal.signal(signal.SIGTERM, _stop)  # in place of Lightning's, for the time of this fit
 
 
 def _stop(signum: int, frame: object) -> NoReturn:
-    if is_first():
+    if is_rank_zero():
         print(STOPPED, file=sys.stderr, flush=True)
     _launcher.kill(signal.SIGKILL)
     os._exit(128 + signum)

@@ -28,7 +28,7 @@ def fit(
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once."""
     told = describe_run(command)
     history, last = History(), folder / "last.ckpt"
-    done = distributed.from_first(lambda: checkpoint.epochs_done(last, module) if last.exists() else None)
+    done = distributed.on_rank_zero(lambda: checkpoint.epochs_done(last, module) if last.exists() else None)
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
