@@ -1,4 +1,4 @@
-"""The sparsity penalty: L1 on the BatchNorm scales γ (Liu et al. 2017, section 3, equation 1).
+"""Penalties on the BatchNorm scales γ: the door ``Penalty``, and L1 (Liu et al. 2017, section 3, equation 1).
 
 The loss of the paper is  L = Σ l(f(x, W), y) + λ·Σ|γ|.  Like the authors' code we do not add the second term to the
 loss that is shown; we add its subgradient  λ·sign(γ)  to the gradients of γ between `backward` and `step`. Every
@@ -8,9 +8,70 @@ function here is small, knows neither Lightning nor the network, and touches all
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from netslim.method.scales import l1_norm
+
+
+class Penalty(Protocol):
+    """R(γ) in the loss  Σ l(f(x, W), y) + λ·R(γ). Another sparsity penalty is a class with these four methods.
+
+    Inherit from it, and only ``value`` and ``add_gradient`` must be written. ``scales`` are the γ that are trained now:
+    parameters of shape (C_i,) on one device. λ is not the penalty's: at λ = 0 none of its methods is called.
+
+    >>> class Squares(Penalty):  # R(γ) = Σ γ²
+    ...     def value(self, scales):
+    ...         return sum(gamma.square().sum() for gamma in scales)
+    ...     def add_gradient(self, scales, weight):
+    ...         for gamma in scales:
+    ...             gamma.grad = 2 * weight * gamma.detach() + (0 if gamma.grad is None else gamma.grad)
+    >>> gamma = nn.Parameter(torch.tensor([0.5, -0.2])); Squares().add_gradient([gamma], 0.1); gamma.grad
+    tensor([ 0.1000, -0.0400])
+    """
+
+    def value(self, scales: Sequence[Tensor]) -> Tensor:
+        """R(γ), before λ: a 0-d tensor. It is logged, and counted where an optimiser compares losses (LBFGS)."""
+        ...
+
+    def add_gradient(self, scales: Sequence[nn.Parameter], weight: float | Tensor) -> None:
+        """Add ``weight · ∂R/∂γ`` to ``γ.grad`` (which may be None), after backward and before clipping.
+
+        Args:
+            weight: λ, times what else multiplies the loss: the scale of fp16 training, 1/accumulation. A float, or a
+                0-d tensor on the device of the scales.
+        """
+        ...
+
+    def after_step(self, scales: Sequence[nn.Parameter], step: float | Tensor) -> None:
+        """Change γ in place after the optimiser's step, e.g. a proximal step; nothing by default.
+
+        Args:
+            step: lr · λ, how far the step just taken may move them; 0 where the step was skipped.
+        """
+
+    def budget(self, strength: float, rates: Iterable[float], momentum: float) -> float | None:
+        """How far λ = ``strength`` alone can move a γ over steps at these learning rates; None (default): unknown."""
+        return None
+
+
+class L1(Penalty):
+    """R(γ) = Σ|γ|, by its subgradient sign(γ): the penalty of the paper.
+
+    >>> L1().value([torch.tensor([0.5, -0.25])])
+    tensor(0.7500)
+    """
+
+    def value(self, scales: Sequence[Tensor]) -> Tensor:
+        return l1_norm(scales)
+
+    def add_gradient(self, scales: Sequence[nn.Parameter], weight: float | Tensor) -> None:
+        add_l1_subgradient(scales, weight)
+
+    def budget(self, strength: float, rates: Iterable[float], momentum: float) -> float | None:
+        return shrinkage_budget(strength, rates, momentum)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from netslim.method import penalties, scales
 from netslim.training.sparsity import penalty_weight
+from netslim.training.task import ACCURACY
 
 
 class SlimmingTask(LightningModule):
@@ -35,6 +36,8 @@ class SlimmingTask(LightningModule):
     Logs per epoch ``loss/{train,val,test}`` (cross-entropy alone), ``accuracy/{train,val,test}`` (0..1) and
     ``penalty/l1`` (Σ|γ|, before λ).
     """
+
+    metric = ACCURACY
 
     def __init__(
         self,

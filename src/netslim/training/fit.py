@@ -7,27 +7,31 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from netslim.files import Record
 from netslim.measure.environment import describe_run
 from netslim.training import checkpoint, distributed
-from netslim.training.classification import SlimmingTask
 from netslim.training.gamma_histogram import GammaHistogram
 from netslim.training.progress import EpochSeed, History, Progress
+from netslim.training.task import ACCURACY, Metric, metric_of, record_of_test, score
 
 log = logging.getLogger("netslim")
 
 
 def fit(
-    folder: Path, module: SlimmingTask, data: LightningDataModule, *, trainer: Callable[..., Trainer], command: str,
+    folder: Path, module: LightningModule, data: LightningDataModule, *, trainer: Callable[..., Trainer], command: str,
     seed: int, epochs: int,
 ) -> tuple[History, Record]:  # fmt: skip
-    """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once."""
-    told = describe_run(command)
-    history, last = History(), folder / "last.ckpt"
+    """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once.
+
+    Args:
+        module: a task (training/task.py).
+    """
+    told, metric = describe_run(command), metric_of(module)
+    history, last = History(metric), folder / "last.ckpt"
     done = distributed.on_rank_zero(lambda: checkpoint.epochs_done(last, module) if last.exists() else None)
     runner: Trainer = trainer(
         max_epochs=epochs,
@@ -47,25 +51,30 @@ def fit(
         log.info("%s | going on from %s", folder.name, last.name)
     runner.fit(module, data, ckpt_path=None if done is None else str(last), weights_only=True)
     runner.test(module, data, verbose=False)
-    test = with_test_counts({"metrics": runner.callback_metrics})["test"]
-    log.info(
-        "%s | Test set: Accuracy: %d/%d (%.1f%%)", folder.name, test["correct"], test["total"], 100 * accuracy(test)
-    )
+    test = record_of_test(runner.callback_metrics, metric)
+    log.info("%s | Test set: %s", folder.name, told_of_test(test, metric))
     return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
 
 
+def told_of_test(test: Mapping[str, float], metric: Metric) -> str:
+    """A test in words.
+
+    >>> told_of_test({"correct": 9, "total": 10}, ACCURACY), told_of_test({"mIoU": 0.75}, Metric("mIoU"))
+    ('Accuracy: 9/10 (90.0%)', 'mIoU: 75.0%')
+    """
+    shown = metric.shown(score(test, metric))
+    if "total" not in test:
+        return f"{metric.name}: {shown}"
+    return f"{metric.name.capitalize()}: {test['correct']}/{test['total']} ({shown})"
+
+
 def with_test_counts(value: Any) -> Any:
-    """Replace the metrics that SlimmingTask's test loop logs by {"correct", "total", "loss"}."""
+    """Replace the metrics that a task's test loop logs by the record of the test."""
     if not isinstance(value, dict) or "metrics" not in value:
         return value
-    metrics = {key: float(metric) for key, metric in value["metrics"].items()}
-    test = {
-        "correct": round(metrics["test/correct"]),
-        "total": round(metrics["test/total"]),
-        "loss": metrics["loss/test"],
-    }
-    return {**{key: v for key, v in value.items() if key != "metrics"}, "test": test}
+    rest = {key: v for key, v in value.items() if key != "metrics"}
+    return {**rest, "test": record_of_test(value["metrics"], ACCURACY)}
 
 
 def accuracy(test: Mapping[str, float]) -> float:
-    return test["correct"] / test["total"]
+    return score(test, ACCURACY)

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,28 +16,35 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from netslim.data.order import epoch_seed
+from netslim.training.task import ACCURACY, Metric
 
 log = logging.getLogger("netslim")
 
-COLUMNS = {
-    "loss/train": "train_loss",
-    "accuracy/train": "train_accuracy",
-    "loss/val": "val_loss",
-    "accuracy/val": "val_accuracy",
-    "dead_gamma/below_1e-04": "dead_1e-04",
-    "dead_gamma/below_1e-03": "dead_1e-03",
-    "dead_gamma/below_1e-02": "dead_1e-02",
-}
+
+def columns(metric: Metric) -> dict[str, str]:
+    """What of the logged numbers makes a row, and under which name.
+
+    >>> list(columns(Metric("mIoU")).items())[:2]
+    [('loss/train', 'train_loss'), ('mIoU/train', 'train_mIoU')]
+    """
+    scores = [(split, what) for split in ("train", "val") for what in ("loss", metric.name)]
+    shares = ("1e-04", "1e-03", "1e-02")
+    return {
+        **{f"{what}/{split}": f"{split}_{what}" for split, what in scores},
+        **{f"dead_gamma/below_{share}": f"dead_{share}" for share in shares},
+    }
 
 
 class History(Callback):
     """One row of numbers per epoch, kept in the checkpoint, so that a resumed run has the curves of the whole.
 
-    ``rates`` adds up the learning rate of every optimiser step, for the shrinkage budget; ``earlier`` are the seconds
-    that earlier attempts took, as far as their epochs count.
+    A row holds what the task logs of loss and metric, and the shares of small γ. ``rates`` adds up the learning rate of
+    every optimiser step, for the shrinkage budget; ``earlier`` are the seconds that earlier attempts took, as far as
+    their epochs count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metric: Metric = ACCURACY) -> None:
+        self.metric = metric
         self.rows: list[dict[str, float]] = []
         self.rates = self._rate = self.earlier = 0.0
         self._validated = -1  # the epoch of the last validation
@@ -54,7 +62,7 @@ class History(Callback):
         metrics = dict(trainer.callback_metrics)
         if self._validated != trainer.current_epoch:  # what is there is of an earlier epoch
             metrics = {name: value for name, value in metrics.items() if not name.endswith("/val")}
-        row = {column: float(metrics[name]) for name, column in COLUMNS.items() if name in metrics}
+        row = {column: float(metrics[name]) for name, column in columns(self.metric).items() if name in metrics}
         wrong = [column for column, value in row.items() if not math.isfinite(value)]
         if wrong:
             raise FloatingPointError(
@@ -88,8 +96,8 @@ class EpochSeed(Callback):
 class Progress(Callback):
     """A bar over the batches of all epochs on a terminal (not with TQDM_DISABLE=1), one line per epoch elsewhere.
 
-    Shows epoch, loss, accuracy and the share of γ under 1e-2. Numbers come from epoch ends: none is fetched from the
-    device in between.
+    Shows epoch, loss, the task's metric and the share of γ under 1e-2. Numbers come from epoch ends: none is fetched
+    from the device in between.
     """
 
     def __init__(self, title: str, history: History) -> None:
@@ -110,20 +118,22 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row = self.history.rows[-1]
-        shown = {
-            "loss": f"{row['train_loss']:.3f}",
-            "accuracy": f"{row['train_accuracy']:.1%}",
-            **({"val": f"{row['val_accuracy']:.1%}"} if "val_accuracy" in row else {}),
-            **({"dead γ": f"{row['dead_1e-02']:.0%}"} if "dead_1e-02" in row else {}),
-        }
-        epoch = f"epoch {row['epoch']:.0f}/{trainer.max_epochs}"
+        epoch, scores = f"epoch {row['epoch']:.0f}/{trainer.max_epochs}", self._scores(row)
         if self._bar is not None:
-            self._bar.set_postfix_str(", ".join([epoch, *(f"{k} {v}" for k, v in shown.items())]))
+            self._bar.set_postfix_str(", ".join([epoch, *scores]))
         elif trainer.is_global_zero:
             seconds, self._since = time.monotonic() - self._since, time.monotonic()
-            log.info(
-                "%s | %s | %s | %.1f s", self.title, epoch, ", ".join(f"{k} {v}" for k, v in shown.items()), seconds
-            )
+            log.info("%s | %s | %s | %.1f s", self.title, epoch, ", ".join(scores), seconds)
+
+    def _scores(self, row: Mapping[str, float]) -> list[str]:
+        metric = self.history.metric
+        shown = {
+            "train_loss": ("loss", ".3f"),
+            f"train_{metric.name}": (metric.name, metric.format),
+            f"val_{metric.name}": ("val", metric.format),
+            "dead_1e-02": ("dead γ", ".0%"),
+        }
+        return [f"{word} {row[column]:{spec}}" for column, (word, spec) in shown.items() if column in row]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()
