@@ -52,10 +52,10 @@ def test_a_paper_experiment_in_slices(experiment: str, images: Path, tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Report:" in done.stdout
     jobs = paths.load_jobs(tmp_path / experiment)
-    assert {job["ratio"] for job in jobs} == RATIOS[experiment]
+    assert {job.ratio for job in jobs} == RATIOS[experiment]
     for job in jobs:
-        assert job["lambda"] == STRENGTH[experiment]
-        assert job["train"]["data"] == "CIFAR-10 (JPEG copy)"
+        assert job.strength == STRENGTH[experiment]
+        assert job.train.data == "CIFAR-10 (JPEG copy)"
         for stage in ("train", "finetune"):
-            assert [row["epoch"] for row in job[stage]["epochs"]] == [1, 2, 3, 4]
-            assert [row["lr"] for row in job[stage]["epochs"]] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+            assert [row["epoch"] for row in getattr(job, stage).epochs] == [1, 2, 3, 4]
+            assert [row["lr"] for row in getattr(job, stage).epochs] == pytest.approx([0.1, 0.1, 0.01, 0.001])

@@ -9,7 +9,20 @@ import torch
 
 from netslim import files
 from netslim.experiment import paths
+from netslim.experiment.records import Test
 from netslim.measure import environment
+
+RUN = {"started": "now", "seconds": 1, "command": "c", "versions": {}, "hardware": "h"}
+TEST = {"correct": 1, "total": 2}
+SIZE = {"params": 4, "macs": 9, "test": TEST}
+TRAIN = {
+    "network": "vgg", "data": "d", "budget": 0.5, "epochs": [{"epoch": 1, "train_accuracy": 0.5}], "test": TEST,
+    "run": RUN,
+}  # fmt: skip
+SLIM = {
+    "threshold": 0.1, "removed": 1, "prunable": 2, "layers": [{"name": "bn", "channels": 2, "kept": 1}],
+    "dense": SIZE, "slim": SIZE, "recalibrated": {"test": TEST}, "run": RUN,
+}  # fmt: skip
 
 
 def test_a_finished_stage_is_not_done_again_and_a_changed_setting_is_another_stage(tmp_path):
@@ -109,20 +122,18 @@ def test_damaged_json_is_named(tmp_path):
 def test_jobs_come_joined_and_in_order(tmp_path):
     for strength, ratio in [(1e-4, 0.9), (0.0, 0.5), (1e-4, 0.5)]:
         stages = {
-            kind: paths.stage(tmp_path, kind, {}, lambda f: {"test": {"correct": 1, "total": 2}}, lambda_=strength)[
-                "name"
-            ]
-            for kind in ("train", "slim")
+            kind: paths.stage(tmp_path, kind, {}, lambda f, content=content: content, lambda_=strength)["name"]
+            for kind, content in (("train", TRAIN), ("slim", SLIM))
         }
         files.write_json(tmp_path / stages["train"] / "scales.json", {"bn": [0.5]})
         folder = paths.job_folder(tmp_path, stages, lambda_=strength, ratio=ratio, seed=0)
         job = {"lambda": strength, "ratio": ratio, "seed": 0, **stages, "finetune": None, "command": "netslim"}
         files.write_json(folder / "record.json", job)
     jobs = paths.load_jobs(tmp_path)
-    assert [(job["lambda"], job["ratio"]) for job in jobs] == [(0.0, 0.5), (1e-4, 0.5), (1e-4, 0.9)]
-    assert jobs[0]["train"]["scales"] == {"bn": [0.5]}
-    assert jobs[0]["slim"]["test"] == {"correct": 1, "total": 2}
-    assert jobs[0]["finetune"] is None
+    assert [(job.strength, job.ratio) for job in jobs] == [(0.0, 0.5), (1e-4, 0.5), (1e-4, 0.9)]
+    assert jobs[0].train.scales == {"bn": [0.5]}
+    assert jobs[0].slim.small.test == Test(correct=1, total=2)
+    assert jobs[0].finetune is None
 
 
 def test_labels_are_short_and_never_the_same_for_different_numbers():
@@ -133,7 +144,7 @@ def test_labels_are_short_and_never_the_same_for_different_numbers():
 def test_no_sweep_and_a_job_without_its_stage_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         paths.load_jobs(tmp_path / "missing")
-    job = {"lambda": 0, "ratio": 0.5, "seed": 0, "train": "train_gone", "slim": "s", "finetune": None}
+    job = {"lambda": 0, "ratio": 0.5, "seed": 0, "train": "train_gone", "slim": "s", "finetune": None, "command": "c"}
     files.write_json(tmp_path / "job_x" / "record.json", job)
     with pytest.raises(ValueError, match="train_gone has no record"):
         paths.load_jobs(tmp_path)

@@ -73,40 +73,40 @@ def test_three_strengths_and_two_ratios_train_three_times(lab):
         "finetune": 6,
         "job": 6,
     }
-    assert [job["train"]["network"] for job in paths.load_jobs(lab)] == ["vgg_digits"] * 6
+    assert [job.train.network for job in paths.load_jobs(lab)] == ["vgg_digits"] * 6
 
 
 def test_recorded_accuracies_are_those_of_the_saved_weights(lab):
     for job in paths.load_jobs(lab):
         dense = VGG(LAYERS, in_channels=1)
-        dense.load_state_dict(files.read_tensors(lab / job["train"]["name"] / "weights.pt"))
-        assert job["train"]["test"]["correct"] == job["slim"]["dense"]["test"]["correct"] == correct(dense)
+        dense.load_state_dict(files.read_tensors(lab / job.train.name / "weights.pt"))
+        assert job.train.test.correct == job.slim.dense.test.correct == correct(dense)
         example = torch.zeros(1, 1, 8, 8)
-        keep = netslim.select_channels(dense, ratio=job["ratio"], example_input=example)
+        keep = netslim.select_channels(dense, ratio=job.ratio, example_input=example)
         masked = netslim.mask(dense, keep)
-        assert job["slim"]["slim"]["test"]["correct"] == correct(masked)
-        assert job["slim"]["removed"] == int(job["ratio"] * 224)
-        small = netslim.load(lab / job["slim"]["name"] / "slim.pt", VGG(LAYERS, in_channels=1))
-        assert job["slim"]["recalibrated"]["test"]["correct"] == correct(small)
-        assert job["slim"]["slim"]["params"] == sum(p.numel() for p in small.parameters())
-        tuned = netslim.load(lab / job["finetune"]["name"] / "slim.pt", VGG(LAYERS, in_channels=1))
-        assert job["finetune"]["test"]["correct"] == correct(tuned)
-        assert job["finetune"]["test"]["total"] == 364
+        assert job.slim.small.test.correct == correct(masked)
+        assert job.slim.removed == int(job.ratio * 224)
+        small = netslim.load(lab / job.slim.name / "slim.pt", VGG(LAYERS, in_channels=1))
+        assert job.slim.recalibrated.test.correct == correct(small)
+        assert job.slim.small.params == sum(p.numel() for p in small.parameters())
+        tuned = netslim.load(lab / job.finetune.name / "slim.pt", VGG(LAYERS, in_channels=1))
+        assert job.finetune.test.correct == correct(tuned)
+        assert job.finetune.test.total == 364
 
 
 def test_the_budget_is_the_schedules(lab):
     steps = -(-InMemoryData(digits, title="", mean=[0.3], std=[0.4], val_size=0.1).train_size // 64)
     for job in paths.load_jobs(lab):
-        rows = job["train"]["epochs"]
+        rows = job.train.epochs
         assert [row["lr"] for row in rows] == pytest.approx([0.1, 0.01, 0.001])  # drops after 50 % and 75 % of 3
-        assert job["train"]["budget"] == pytest.approx(job["lambda"] * steps * 0.111 / (1 - 0.9))
+        assert job.train.budget == pytest.approx(job.strength * steps * 0.111 / (1 - 0.9))
 
 
 def test_fine_tuning_is_the_recipe_anew_on_the_slim_weights_without_penalty(lab):
     """Oracle: a plain loop over the same batches: fresh SGD, the training's rate, its drops, no λ."""
     job = paths.load_jobs(lab)[-2]
-    assert (job["lambda"], job["ratio"]) == (1e-2, 0.5)
-    network = netslim.load(lab / job["slim"]["name"] / "slim.pt", VGG(LAYERS, in_channels=1)).train()
+    assert (job.strength, job.ratio) == (1e-2, 0.5)
+    network = netslim.load(lab / job.slim.name / "slim.pt", VGG(LAYERS, in_channels=1)).train()
     data = InMemoryData(digits, title="", mean=[0.305], std=[0.375], val_size=0.1, crop_padding=1, seed=0)
     loader = data.train_dataloader()
     sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
@@ -118,7 +118,7 @@ def test_fine_tuning_is_the_recipe_anew_on_the_slim_weights_without_penalty(lab)
             sgd.zero_grad()
             torch.nn.functional.cross_entropy(network(images), labels).backward()
             sgd.step()
-    found = netslim.load(lab / job["finetune"]["name"] / "slim.pt", VGG(LAYERS, in_channels=1)).state_dict()
+    found = netslim.load(lab / job.finetune.name / "slim.pt", VGG(LAYERS, in_channels=1)).state_dict()
     for name, expected in network.state_dict().items():
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
 
@@ -126,14 +126,14 @@ def test_fine_tuning_is_the_recipe_anew_on_the_slim_weights_without_penalty(lab)
 def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
     for job in paths.load_jobs(lab):
         for stage, epochs in (("train", 3), ("finetune", 2)):
-            events = EventAccumulator(str(lab / job[stage]["name"]), size_guidance={"histograms": 0}).Reload()
+            events = EventAccumulator(str(lab / getattr(job, stage).name), size_guidance={"histograms": 0}).Reload()
             for tag, column in (("accuracy/train", "train_accuracy"), ("accuracy/val", "val_accuracy")):
                 points = [event.value for event in events.Scalars(tag)]
                 assert [event.step for event in events.Scalars(tag)] == list(range(epochs))
-                assert points == pytest.approx([row[column] for row in job[stage]["epochs"]])
+                assert points == pytest.approx([row[column] for row in getattr(job, stage).epochs])
             assert len(events.Histograms("gamma/all")) == epochs
             test = events.Scalars("accuracy/test")[-1]
-            assert test.value == pytest.approx(job[stage]["test"]["correct"] / job[stage]["test"]["total"])
+            assert test.value == pytest.approx(getattr(job, stage).test.score)
             assert test.step == epochs - 1  # beside the other curves' last point
 
 
@@ -143,9 +143,9 @@ def test_an_epoch_that_was_cut_off_stands_once_in_the_curves(tmp_path):
     run_until_epoch_2(*words)
     run(*words)
     (job,) = paths.load_jobs(tmp_path / "lab4_digits")
-    events = EventAccumulator(str(tmp_path / "lab4_digits" / job["train"]["name"])).Reload()
+    events = EventAccumulator(str(tmp_path / "lab4_digits" / job.train.name)).Reload()
     assert [event.step for event in events.Scalars("accuracy/val")] == [0, 1, 2]
-    assert [row["epoch"] for row in job["train"]["epochs"]] == [1, 2, 3]
+    assert [row["epoch"] for row in job.train.epochs] == [1, 2, 3]
 
 
 def weights(stage: Path) -> dict[str, torch.Tensor]:
@@ -163,23 +163,23 @@ def test_a_compiled_job_that_was_cut_off_ends_with_the_weights_of_one_that_is_ne
     plain, again = (paths.load_jobs(tmp_path / which / "lab4_digits")[0] for which in ("plain", "compiled"))
     for stage in ("train", "finetune"):
         expected, found = (
-            weights(tmp_path / which / "lab4_digits" / job[stage]["name"])
+            weights(tmp_path / which / "lab4_digits" / getattr(job, stage).name)
             for which, job in (("plain", plain), ("compiled", again))
         )
         assert list(found) == list(expected)
         assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert again["slim"]["recalibrated"]["test"] == plain["slim"]["recalibrated"]["test"]
+    assert again.slim.recalibrated.test == plain.slim.recalibrated.test
 
 
 def test_tensorboard_has_the_hyperparameters_with_the_final_accuracies(lab):
     for job in paths.load_jobs(lab):
-        (folder,) = lab.glob(f"job_lambda={job['lambda']:g}_ratio={job['ratio']:g}_*")
+        (folder,) = lab.glob(f"job_lambda={job.strength:g}_ratio={job.ratio:g}_*")
         events = EventAccumulator(str(folder)).Reload()
         contents = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
         start = plugin_data_pb2.HParamsPluginData.FromString(contents).session_start_info
-        assert start.hparams["ratio"].number_value == job["ratio"]
+        assert start.hparams["ratio"].number_value == job.ratio
         final = events.Scalars("final/fine-tuned accuracy")[-1].value
-        assert final == pytest.approx(job["finetune"]["test"]["correct"] / 364)
+        assert final == pytest.approx(job.finetune.test.correct / 364)
 
 
 def test_a_failed_job_is_named_and_the_others_finish(tmp_path, capfd):
@@ -192,14 +192,14 @@ def test_a_failed_job_is_named_and_the_others_finish(tmp_path, capfd):
     assert "highest reachable ratio" in why
     assert again.endswith(f"netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99 outputs={tmp_path}")
     assert "to repeat just this one: netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99" in captured.out
-    assert [job["ratio"] for job in paths.load_jobs(tmp_path / "vgg_digits_digits")] == [0.5]
+    assert [job.ratio for job in paths.load_jobs(tmp_path / "vgg_digits_digits")] == [0.5]
     assert "ratio=0.99" in (tmp_path / "vgg_digits_digits" / "report" / "report.md").read_text()
 
 
 def test_a_seed_is_an_axis_and_the_report_gives_mean_and_deviation(tmp_path):
     run("-m", "net=vgg_digits", "epochs=1", "finetune.epochs=0", "seed=0,1", f"outputs={tmp_path}", "lambda=0")
     first, second = paths.load_jobs(tmp_path / "vgg_digits_digits")
-    assert first["train"]["scales"] != second["train"]["scales"]
+    assert first.train.scales != second.train.scales
     report = (tmp_path / "vgg_digits_digits" / "report" / "report.md").read_text()
     assert "±" in report
 
@@ -220,9 +220,8 @@ def test_the_largest_lambda_of_the_digits_lab_is_sparse_and_zero_is_not(tmp_path
     run("-m", "experiment=lab4_digits", "finetune.epochs=0", "ratio=0.5", "lambda=0,1e-2", f"outputs={tmp_path}")
     none, most = paths.load_jobs(tmp_path / "lab4_digits")
     share = [
-        sum(abs(gamma) < 1e-2 for layer in job["train"]["scales"].values() for gamma in layer) / 224
-        for job in (none, most)
+        sum(abs(gamma) < 1e-2 for layer in job.train.scales.values() for gamma in layer) / 224 for job in (none, most)
     ]
     assert share[0] == 0
     assert share[1] >= 0.4
-    assert most["slim"]["slim"]["test"]["correct"] > none["slim"]["slim"]["test"]["correct"]
+    assert most.slim.small.test.correct > none.slim.small.test.correct

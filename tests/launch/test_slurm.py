@@ -136,7 +136,7 @@ def test_a_killed_job_is_named_the_other_finishes_and_the_same_command_runs_what
     process = sweep(tmp_path, "epochs=30")
     os.kill(patiently(lambda: running(tmp_path, "0.01"), process)["pid"], signal.SIGKILL)
     printed = end(process, 1)
-    assert [job["lambda"] for job in load_jobs(tmp_path / "lab4_digits")] == [0.0]
+    assert [job.strength for job in load_jobs(tmp_path / "lab4_digits")] == [0.0]
     why, again, remedy = printed.splitlines()[-3:]
     assert "left the queue without a result (killed, cancelled, or its node failed)" in why
     assert {"netslim", "lambda=0.01", "ratio=0.5"} <= set(again.split())
@@ -144,7 +144,7 @@ def test_a_killed_job_is_named_the_other_finishes_and_the_same_command_runs_what
 
     before = said(tmp_path).count("lambda=0_seed=0 | epoch")
     end(sweep(tmp_path, "epochs=30"), 0)
-    assert [job["lambda"] for job in load_jobs(tmp_path / "lab4_digits")] == [0.0, 0.01]
+    assert [job.strength for job in load_jobs(tmp_path / "lab4_digits")] == [0.0, 0.01]
     assert before == said(tmp_path).count("lambda=0_seed=0 | epoch") == 30
     assert "going on from last.ckpt" in said(tmp_path)
 
@@ -156,7 +156,7 @@ def test_a_preempted_job_and_one_out_of_time_are_requeued_and_go_on(cluster, tmp
     subprocess.run(["scontrol", "requeue", preempted], check=True)  # SIGTERM, as preemption does
     subprocess.run(["scancel", "--signal=USR2", out_of_time], check=True)  # what signal_delay_s before the limit comes
     end(process, 0)
-    assert [job["lambda"] for job in load_jobs(tmp_path / "lab4_digits")] == [0.0, 0.01]
+    assert [job.strength for job in load_jobs(tmp_path / "lab4_digits")] == [0.0, 0.01]
     for strength in ("0", "0.01"):
         assert said(tmp_path).count(f"train_lambda={strength}_seed=0 | epoch 60/60") == 1
     assert said(tmp_path).count("going on from last.ckpt") == 2
@@ -166,8 +166,8 @@ def test_a_job_of_two_tasks_is_one_data_parallel_training(cluster, tmp_path):
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.launcher.tasks_per_node=2"]
     end(sweep(tmp_path, "epochs=2", *two), 0)
     for job in load_jobs(tmp_path / "lab4_digits"):
-        assert job["train"]["run"]["hardware"].startswith("2 processes")
-        assert job["train"]["test"]["total"] == 364
+        assert job.train.run.hardware.startswith("2 processes")
+        assert job.train.test.total == 364
     for strength in ("0", "0.01"):
         assert said(tmp_path).count(f"train_lambda={strength}_seed=0 | epoch 2/2") == 1
 

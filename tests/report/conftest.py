@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from netslim import report
+from netslim.experiment.records import FinishedJob
 
 RUN = {
     "started": "2026-01-02T03:04:05+00:00",
@@ -204,8 +206,8 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job() -> dict[str, Any]:
-    """One job with round numbers, as `artifacts.load_jobs` gives it."""
+def job() -> FinishedJob:
+    """One job with round numbers, as `paths.load_jobs` gives it."""
     run = {**RUN, "seconds": 3.0}
     train = {
         "name": "train_x", "network": "vgg", "data": "toy", "budget": 0.25, "run": run,
@@ -228,4 +230,4 @@ def job() -> dict[str, Any]:
         "test": {"correct": 5, "total": 8, "loss": 0.75}, "run": run,
     }  # fmt: skip
     labels = {"lambda": 1e-4, "ratio": 0.5, "seed": 0, "command": "netslim experiment=x lambda=0.0001 ratio=0.5"}
-    return {**labels, "train": train, "slim": slim, "finetune": finetune}
+    return msgspec.convert({**labels, "train": train, "slim": slim, "finetune": finetune}, FinishedJob)

@@ -28,12 +28,17 @@ def test_records_become_mean_and_deviation_over_the_seeds(tmp_path: Path) -> Non
     for seed, right in enumerate((900, 910, 920)):
         test, low = {"correct": right, "total": 1000}, {"correct": 100, "total": 1000}
         names = {kind: f"{kind}_{seed}" for kind in ("train", "slim", "finetune")}
-        write(records / f"job_{seed}", {"lambda": 1e-4, "ratio": 0.7, "seed": seed, **names})
-        write(records / names["train"], {"data": "CIFAR-10 (JPEG copy)", "test": test})
+        run = {"started": "now", "seconds": 1, "command": "c", "versions": {}, "hardware": "h"}
+        trained = {"epochs": [{"epoch": 1, "train_accuracy": 0.5}], "test": test, "run": run}
+        write(records / f"job_{seed}", {"lambda": 1e-4, "ratio": 0.7, "seed": seed, "command": "c", **names})
+        train = {"name": names["train"], "network": "VGG", "data": "CIFAR-10 (JPEG copy)", "budget": 6.6}
+        write(records / names["train"], {**train, **trained})
         sizes = {"params": 2_250_000 + seed, "macs": 195_400_000}
-        stages = {"dense": {"test": test}, "slim": {"test": low, **sizes}, "recalibrated": {"test": test}}
-        write(records / names["slim"], stages)
-        write(records / names["finetune"], {"test": test})
+        stages = {"dense": {"test": test, **sizes}, "slim": {"test": low, **sizes}, "recalibrated": {"test": test}}
+        layers = [{"name": "bn", "channels": 10, "kept": 3}]
+        channels = {"threshold": 0.1, "removed": 7, "prunable": 10, "layers": layers}
+        write(records / names["slim"], {"name": names["slim"], **stages, **channels, "run": run})
+        write(records / names["finetune"], {"name": names["finetune"], **trained})
     cells = [cell.strip() for cell in paper.table(tmp_path).splitlines()[4].split("|")[1:-1]]
     spread = "91.00 ± 1.00"
     found = ["CIFAR-10 (JPEG copy)", "3", spread, "10.00 ± 0.00", spread, spread, "2.25 M", "195 M"]

@@ -38,10 +38,10 @@ def test_the_folder_has_the_promised_files(sweep: Path) -> None:
 def test_the_lines_of_the_lab_for_every_lambda_ratio_and_stage(sweep: Path, file: str) -> None:
     lines = (sweep / "report" / file).read_text().splitlines()
     for job in paths.load_jobs(sweep):
-        tests = [job["slim"]["dense"], job["slim"]["slim"], job["slim"]["recalibrated"], job["finetune"]]
-        correct = [record["test"]["correct"] for record in tests]
+        tests = [job.slim.dense, job.slim.small, job.slim.recalibrated, job.finetune]
+        correct = [record.test.correct for record in tests]
         expected = [f"Test set: Accuracy: {c}/10000 ({round(c / 100, 1)}%)" for c in correct]
-        name = {0.0: "λ = 0", 1e-5: "λ = 1e-5", 1e-4: "λ = 1e-4"}[job["lambda"]]
+        name = {0.0: "λ = 0", 1e-5: "λ = 1e-5", 1e-4: "λ = 1e-4"}[job.strength]
         starts = [i for i, line in enumerate(lines) if line.removeprefix('<pre tabindex="0">') == name]
         blocks = [[line.removesuffix("</pre>")[23:] for line in lines[i + 1 : i + 5]] for i in starts]
         assert expected in blocks
@@ -76,7 +76,7 @@ def test_the_csv_knows_no_time_and_no_machine(make_sweep: Make) -> None:
 
 def test_several_seeds_are_mean_and_sample_standard_deviation_with_n(seeds: Path) -> None:
     text = (seeds / "report" / "report.md").read_text()
-    correct = [job["finetune"]["test"]["correct"] / 100 for job in paths.load_jobs(seeds) if job["lambda"] == 0.0]
+    correct = [job.finetune.test.correct / 100 for job in paths.load_jobs(seeds) if job.strength == 0.0]
     assert len(correct) == 3
     cell = f"{statistics.mean(correct):.2f} ± {statistics.stdev(correct):.2f}"
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 50 % | 0 |")]
@@ -122,7 +122,7 @@ def test_three_ratios_are_drawn_over_the_ratio_as_in_figure_5_of_the_paper(make_
 def test_shares_and_budget_of_every_lambda_are_told(sweep: Path) -> None:
     text = (sweep / "report" / "report.md").read_text()
     for job in paths.load_jobs(sweep)[::2]:
-        values = [abs(v) for layer in job["train"]["scales"].values() for v in layer]
+        values = [abs(v) for layer in job.train.scales.values() for v in layer]
         share = 100 * len([v for v in values if v < 0.01]) / len(values)
         assert f"{share:.2f} % are under 1e-2" in text
     assert "| 1e-4 | 6.6 |" in text

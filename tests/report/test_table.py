@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 from netslim.experiment import paths
+from netslim.experiment.records import FinishedJob
 from netslim.report import table
 
 EXPECTED = {
@@ -26,20 +26,20 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_a_row_has_every_number_of_the_job(job: dict[str, Any]) -> None:
+def test_a_row_has_every_number_of_the_job(job: FinishedJob) -> None:
     (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
     assert found == EXPECTED
     assert list(found) == list(EXPECTED)
 
 
-def test_without_fine_tuning_its_cells_are_empty_and_the_columns_the_same(job: dict[str, Any]) -> None:
-    job["finetune"] = None
+def test_without_fine_tuning_its_cells_are_empty_and_the_columns_the_same(job: FinishedJob) -> None:
+    job.finetune = None
     (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
     assert found == EXPECTED | {key: "" for key in EXPECTED if key.startswith("finetune")}
 
 
-def test_floats_read_back_to_the_same_bits(job: dict[str, Any]) -> None:
-    job["slim"]["threshold"] = 0.1 + 0.2
+def test_floats_read_back_to_the_same_bits(job: FinishedJob) -> None:
+    job.slim.threshold = 0.1 + 0.2
     (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
     assert found["threshold"] == "0.30000000000000004"
     assert float(found["threshold"]) == 0.1 + 0.2
@@ -51,8 +51,8 @@ def test_the_csv_of_a_sweep_has_a_row_per_job_with_the_recorded_numbers(sweep: P
     keys = [(float(row["lambda"]), float(row["ratio"]), int(row["seed"])) for row in found]
     assert keys == [(strength, ratio, 0) for strength in (0.0, 1e-5, 1e-4) for ratio in (0.5, 0.9)]
     for row, job in zip(found, paths.load_jobs(sweep), strict=True):
-        values = [abs(v) for layer in job["train"]["scales"].values() for v in layer]
+        values = [abs(v) for layer in job.train.scales.values() for v in layer]
         assert float(row["scales_under_1e-02"]) == len([v for v in values if v < 0.01]) / len(values)
-        assert int(row["finetuned_correct"]) == job["finetune"]["test"]["correct"]
-        assert float(row["params_left"]) == job["slim"]["slim"]["params"] / job["slim"]["dense"]["params"]
-        assert float(row["delivered_ratio"]) == job["slim"]["removed"] / 5504
+        assert int(row["finetuned_correct"]) == job.finetune.test.correct
+        assert float(row["params_left"]) == job.slim.small.params / job.slim.dense.params
+        assert float(row["delivered_ratio"]) == job.slim.removed / 5504

@@ -20,16 +20,17 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from netslim.experiment import records
-from netslim.files import Record, write_json
+from netslim.files import Record, read_json, write_json
 from netslim.measure.environment import updated
 from netslim.training import distributed
 
 log = logging.getLogger("netslim")
+AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
 
 # Settings that cannot change a result: they make no other stage, and no other job. Of the devices only their total
 # matters; pipeline.run adds it.
@@ -125,10 +126,15 @@ def _finish(folder: Path, record: Record) -> Record:
     return record
 
 
-def finished(folder: Path, kind: str = "record") -> Record | None:
-    """The record of a finished stage or job, None where there is none yet. kind: what must be in it (records.py)."""
+def finished(folder: Path) -> Record | None:
+    """The record of a finished stage or job, None where there is none yet."""
     path = folder / "record.json"
-    return records.read(path, kind) if path.exists() else None
+    if not path.exists():
+        return None
+    record: Record = read_json(path)
+    if not isinstance(record, dict):
+        raise records.schema_error(path, f"it is {record!r:.40}")
+    return record
 
 
 def made(folder: Path, name: str) -> Path:
@@ -145,14 +151,15 @@ def made(folder: Path, name: str) -> Path:
 # Sweeps and jobs.
 
 
-def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Sequence[Record] = ()) -> None:
+def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Sequence[records.Asked] = ()) -> None:
     """Remember what was asked for: the command, the overrides of every job; the same of earlier commands."""
-    write_json(sweep / "sweep.json", {"command": command, "jobs": jobs, **({"earlier": earlier} if earlier else {})})
+    asked = records.SweepRecord(command=command, jobs=jobs, earlier=list(earlier))
+    write_json(sweep / "sweep.json", records.plain(asked))
 
 
-def load_sweep(sweep: Path) -> Record | None:
+def load_sweep(sweep: Path) -> records.SweepRecord | None:
     path = sweep / "sweep.json"
-    return records.read(path, "sweep") if path.exists() else None
+    return records.read(path, records.SweepRecord) if path.exists() else None
 
 
 def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -> Path:
@@ -160,10 +167,8 @@ def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -
     return sweep / f"job_{label(**labels)}_{digest(stages)}"
 
 
-def load_jobs(sweep: Path) -> list[Record]:
+def load_jobs(sweep: Path) -> list[records.FinishedJob]:
     """The finished jobs of a sweep, by λ, ratio and seed, with the records of their stages in place of the names.
-
-    Each stage's record has the "settings" that it was made with.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -171,20 +176,35 @@ def load_jobs(sweep: Path) -> list[Record]:
     """
     if not sweep.is_dir():
         raise FileNotFoundError(f"no folder {sweep}; give the folder of a sweep, such as outputs/lab4_digits")
-    jobs = [records.read(path, "job") for path in sorted(sweep.glob("job_*/record.json"))]
-    for job in jobs:
-        for kind in ("train", "slim", "finetune"):
-            if job[kind] is not None:
-                job[kind] = _stage_record(sweep, job[kind])
-    return sorted(jobs, key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
+    jobs = [_load_job(sweep, path) for path in sorted(sweep.glob("job_*/record.json"))]
+    return sorted(jobs, key=lambda job: (job.strength, job.ratio, job.seed))
 
 
-def _stage_record(sweep: Path, name: str) -> Record:
-    record = finished(sweep / name)
-    if record is None:
-        raise ValueError(f"{sweep / name} has no record.json although a job names it; run the sweep's command again")
-    for more in ("scales", "settings"):
-        path = sweep / name / f"{more}.json"
-        if path.exists():
-            record = {**record, more: records.read(path, more)}
+def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
+    job = records.read(path, records.JobRecord)
+    return records.FinishedJob(
+        strength=job.strength,
+        ratio=job.ratio,
+        seed=job.seed,
+        train=load_stage(sweep / job.train, records.TrainRecord),
+        slim=load_stage(sweep / job.slim, records.SlimRecord),
+        finetune=load_stage(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
+        more=[load_stage(sweep / name, records.StageRecord) for name in job.more],
+        command=job.command,
+    )
+
+
+def load_stage(folder: Path, kind: type[AnyStage]) -> AnyStage:
+    """The record of a finished stage, with its settings and the γ that it left, where there are files of them.
+
+    Raises:
+        ValueError: there is no record, or it is damaged.
+    """
+    if not (folder / "record.json").exists():
+        raise ValueError(f"{folder} has no record.json although a job names it; run the sweep's command again")
+    record = records.read(folder / "record.json", kind)
+    if (settings := folder / "settings.json").exists():
+        record.settings = records.read(settings, dict[str, Any])
+    if isinstance(record, records.TrainRecord) and (scales := folder / "scales.json").exists():
+        record.scales = records.read(scales, dict[str, list[float]])
     return record

@@ -199,7 +199,7 @@ def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | No
         "finetune": finetuned["name"] if finetuned else None,
     }
     folder = paths.job_folder(sweep, stages, **labels)
-    known = paths.finished(folder, "job")
+    known = paths.finished(folder)
     if known is not None:
         return known
     job = {**{key.rstrip("_"): value for key, value in labels.items()}, **stages, "command": command}

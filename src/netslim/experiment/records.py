@@ -1,70 +1,285 @@
-"""What must be in the JSON files under ``outputs/``, so that one which was edited, or which something else wrote, is
-answered in one line that names it, and not by an error further on."""
+"""What stands in the JSON files under ``outputs/``, as types: what does not fit is answered in one line that names it.
+
+A file of an older version is read as long as it has what a report needs; keys that nobody here knows are ignored.
+``lambda`` of the files is ``strength`` here, ``slim`` of a slim stage's record is ``small``.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
 
 from netslim.files import read_json
 
-NUMBER = (int, float)
-RUN = {"started": str, "seconds": NUMBER, "command": str, "versions": dict, "hardware": str}
-TEST = {"correct": NUMBER, "total": NUMBER}
-COST = {"params": NUMBER, "macs": NUMBER, "test": TEST}
-EPOCHS = [{"epoch": NUMBER, "train_accuracy": NUMBER}]
-LAYERS = [{"name": str, "channels": NUMBER, "kept": NUMBER}]
-
-# A dict: at least these keys, each with a value like that; {"*": x}: any keys, values like x; [x]: one x or more.
-SHAPES: dict[str, Any] = {
-    "record": dict,
-    "settings": dict,
-    "scales": {"*": [NUMBER]},
-    "sweep": {"command": str, "jobs": list},
-    "job": {"lambda": NUMBER, "ratio": NUMBER, "seed": NUMBER, "train": str, "slim": str, "finetune": (str, NoneType)},
-    # what a report needs
-    "train": {"name": str, "network": str, "data": str, "budget": NUMBER, "epochs": EPOCHS, "test": TEST, "run": RUN}
-    | {"scales": dict},
-    "slim": {"name": str, "threshold": NUMBER, "removed": NUMBER, "prunable": NUMBER, "layers": LAYERS, "run": RUN}
-    | {"dense": COST, "slim": COST, "recalibrated": {"test": TEST}},
-    "finetune": {"name": str, "epochs": EPOCHS, "test": TEST, "run": RUN},
-}
+AtLeast0 = Annotated[int, Meta(ge=0)]
+AtLeast1 = Annotated[int, Meta(ge=1)]
+Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "train_<metric>": .., "val_<metric>": ..}
+Kind = TypeVar("Kind")
 
 
-def read(path: Path, kind: str) -> Any:
-    """Parse a file of that kind: a key of SHAPES.
+class Metric(Struct, frozen=True):
+    """What a task is judged by: its name in the log, which direction is better, how a value is written."""
+
+    name: str = "accuracy"
+    direction: Literal["max", "min"] = "max"
+    format: str = ".1%"
+
+
+class Test(Struct, omit_defaults=True):
+    """One pass over the test set: ``correct`` of ``total`` images, or the ``value`` of another metric."""
+
+    __test__ = False  # no test of pytest's
+
+    correct: AtLeast0 | None = None
+    total: AtLeast1 | None = None
+    loss: float | None = None
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_finite(self, "loss", "value")
+        if self.value is None and (self.correct is None or self.total is None):
+            raise ValueError("there is neither 'correct' with 'total' nor 'value'")
+        if self.correct is not None and self.total is not None and self.correct > self.total:
+            raise ValueError(f"{self.correct} of {self.total} images are correct")
+
+    @property
+    def score(self) -> float:
+        """What the task's metric says; of a classification the share of correct images, 0..1."""
+        if self.correct is not None and self.total is not None:
+            return self.correct / self.total
+        assert self.value is not None
+        return self.value
+
+
+class Run(Struct, kw_only=True):
+    """When, where and how long a stage ran, of what command."""
+
+    started: str
+    seconds: float
+    command: str
+    versions: dict[str, str]
+    hardware: str
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "seconds")
+
+
+class Layer(Struct, kw_only=True):
+    """A BatchNorm layer of the dense network: its channels, and how many of them are kept."""
+
+    name: str
+    channels: AtLeast1
+    kept: AtLeast0
+
+    def __post_init__(self) -> None:
+        if self.kept > self.channels:
+            raise ValueError(f"{self.kept} of {self.channels} channels are kept")
+
+
+class Measured(Struct, kw_only=True):
+    """A network's size, for one input, and its test."""
+
+    params: AtLeast1
+    macs: AtLeast0
+    test: Test
+
+
+class Recalibrated(Struct):
+    """The slim network after its BatchNorm statistics were estimated anew."""
+
+    test: Test
+
+
+class StageRecord(Struct, kw_only=True, omit_defaults=True):
+    """What the record of every stage has; a stage of one's own adds its numbers as fields of a subclass.
+
+    ``settings``: all that determined the result, from the file beside the record.
+    """
+
+    stage: str = ""
+    name: str
+    strength: float | None = field(name="lambda", default=None)
+    ratio: float | None = None
+    seed: int | None = None
+    run: Run | None = None
+    settings: dict[str, Any] = {}
+
+
+class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
+    """Sparsity training. ``budget``: how far the penalty alone could move a γ; ``scales``: γ by layer."""
+
+    network: str
+    data: str
+    classes: AtLeast1 | None = None
+    budget: float
+    metric: Metric = Metric()
+    epochs: Annotated[list[Epoch], Meta(min_length=1)]
+    test: Test
+    run: Run
+    scales: dict[str, list[float]] = {}
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "budget")
+        _check_epochs(self.epochs, self.metric)
+
+
+class SlimRecord(StageRecord, kw_only=True, omit_defaults=True):
+    """One threshold over all scores. ``threshold``: the largest score removed, ``unit``: what a score is.
+
+    ``train``: the stage whose network was slimmed. ``removed``, ``prunable``: channels. ``uncounted``: operations
+    without a MAC rule, and how often they ran.
+    """
+
+    train: str = ""
+    metric: Metric = Metric()
+    threshold: float
+    unit: str = "|γ|"
+    removed: AtLeast0
+    prunable: AtLeast1
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    uncounted: dict[str, int] = {}
+    dense: Measured
+    small: Measured = field(name="slim")
+    recalibrated: Recalibrated
+    run: Run
+
+    def __post_init__(self) -> None:
+        _check_finite(self, "threshold")
+        if self.removed > self.prunable:
+            raise ValueError(f"{self.removed} of {self.prunable} channels are removed")
+
+    @property
+    def params_left(self) -> float:
+        """Share of the dense network's parameters, 0..1."""
+        return self.small.params / self.dense.params
+
+    @property
+    def macs_left(self) -> float:
+        """Share of the dense network's MACs; nan where none of its operations could be counted."""
+        return self.small.macs / self.dense.macs if self.dense.macs else math.nan
+
+
+class FinetuneRecord(StageRecord, kw_only=True, omit_defaults=True):
+    """Fine-tuning of the network that the stage ``slim`` made."""
+
+    slim: str = ""
+    metric: Metric = Metric()
+    epochs: Annotated[list[Epoch], Meta(min_length=1)]
+    test: Test
+    run: Run
+
+    def __post_init__(self) -> None:
+        _check_epochs(self.epochs, self.metric)
+
+
+class JobRecord(Struct, kw_only=True, omit_defaults=True):
+    """Which stages a job consists of, by the names of their folders.
+
+    ``more``: those beside the last round of training, slimming and fine-tuning: earlier rounds, controls, own stages.
+    """
+
+    strength: float = field(name="lambda")
+    ratio: float
+    seed: int
+    train: str
+    slim: str
+    finetune: str | None
+    more: list[str] = []
+    command: str
+
+    def __post_init__(self) -> None:
+        _check_job(self)
+
+
+class FinishedJob(Struct, kw_only=True):
+    """A job with the records of its stages in place of their names."""
+
+    strength: float = field(name="lambda")
+    ratio: float
+    seed: int
+    train: TrainRecord
+    slim: SlimRecord
+    finetune: FinetuneRecord | None
+    more: list[StageRecord] = []
+    command: str
+
+    def __post_init__(self) -> None:
+        _check_job(self)
+
+    @property
+    def metric(self) -> Metric:
+        return self.train.metric
+
+
+class Asked(Struct, kw_only=True):
+    """A command, and the overrides of each of its jobs."""
+
+    command: str
+    jobs: list[list[str]]
+
+
+class SweepRecord(Asked, kw_only=True, omit_defaults=True):
+    """What was asked for in a folder: by the last command, and by ``earlier`` ones besides."""
+
+    earlier: list[Asked] = []
+
+
+def read(path: Path, kind: type[Kind]) -> Kind:
+    """Parse a file of that type.
 
     Raises:
-        ValueError: it is not valid JSON, or lacks something; the message names the file and what is wrong with it.
+        ValueError: it is not valid JSON, or not of that type; the message names the file, the place and the remedy.
     """
     value = read_json(path)
-    fault = wrong(value, SHAPES[kind], "it")
-    if fault:
-        where = path if kind == "sweep" else f"the folder {path.parent}"
-        raise ValueError(f"{path} is not as netslim writes it ({fault}); remove {where} and run the command again")
-    return value
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise schema_error(path, str(error)) from None
 
 
-def wrong(value: Any, shape: Any, name: str) -> str:
-    """What a value of that name lacks of a shape, in words; "" if nothing.
+def schema_error(path: Path, fault: str) -> ValueError:
+    """The one line about a file that is not what it should be.
 
-    >>> wrong({"correct": 9}, TEST, "its test")
-    "its test has no 'total'"
-    """
-    kind = type(shape) if isinstance(shape, (dict, list)) else shape
-    if not isinstance(value, kind) or isinstance(value, bool):
-        return f"{name} is {value!r:.40}"
-    parts: list[tuple[Any, Any, Any]] = []
-    if isinstance(shape, list):
-        if not value:
-            return f"{name} is empty"
-        parts = [(i, item, shape[0]) for i, item in enumerate(value)]
-    elif isinstance(shape, dict) and "*" in shape:
-        parts = [(key, value[key], shape["*"]) for key in value]
-    elif isinstance(shape, dict):
-        lacking = [key for key in shape if key not in value]
-        if lacking:
-            return f"{name} has no {lacking[0]!r}"
-        parts = [(key, value[key], part) for key, part in shape.items()]
-    return next((fault for key, item, part in parts if (fault := wrong(item, part, f"{name}, {key}"))), "")
+    >>> schema_error(Path("lab/sweep.json"), "Expected `array`, got `int` - at `$.jobs`").args[0]
+    'lab/sweep.json is not as netslim writes it (Expected `array`, got `int` - at `$.jobs`); remove lab/sweep.json and run the command again'
+    """  # noqa: E501
+    where = path if path.name == "sweep.json" else f"the folder {path.parent}"
+    return ValueError(f"{path} is not as netslim writes it ({fault}); remove {where} and run the command again")
+
+
+def plain(record: Struct) -> dict[str, Any]:
+    """The record as it is written: dictionaries, lists, numbers and text."""
+    content: dict[str, Any] = msgspec.to_builtins(record)
+    return content
+
+
+def _check_finite(record: Struct, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, not a finite number")
+
+
+def _check_positive(record: Struct, *names: str) -> None:
+    _check_finite(record, *names)
+    for name in names:
+        if getattr(record, name) < 0:
+            raise ValueError(f"{name} is {getattr(record, name)}, under 0")
+
+
+def _check_epochs(rows: list[Epoch], metric: Metric) -> None:
+    for number, row in enumerate(rows):
+        if "epoch" not in row or not {f"train_{metric.name}", f"val_{metric.name}"} & row.keys():
+            raise ValueError(f"epochs[{number}] has no 'epoch' or neither train_{metric.name} nor val_{metric.name}")
+        if odd := [key for key, value in row.items() if not math.isfinite(value)]:
+            raise ValueError(f"epochs[{number}]: {odd[0]} is {row[odd[0]]}, not a finite number")
+
+
+def _check_job(job: JobRecord | FinishedJob) -> None:
+    _check_finite(job, "strength", "ratio")
+    if job.strength < 0 or not 0 <= job.ratio < 1:
+        raise ValueError(f"λ = {job.strength:g} and ratio = {job.ratio:g} are not λ >= 0 and 0 <= ratio < 1")

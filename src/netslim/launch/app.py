@@ -178,9 +178,9 @@ def _lease(cfg: DictConfig, arguments: dict[str, Any], leases: ExitStack) -> Non
 
 
 def _position(cfg: DictConfig) -> str:
-    asked = paths.load_sweep(Path(cfg.outputs) / cfg.name) or {"jobs": []}
+    asked = paths.load_sweep(Path(cfg.outputs) / cfg.name)
     number = _hydra().job.num + 1
-    return f"{number} of {len(asked['jobs'])}" if asked["jobs"] else f"{number}"
+    return f"{number} of {len(asked.jobs)}" if asked and asked.jobs else f"{number}"
 
 
 def _quiet() -> None:

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from netslim import report
-from netslim.experiment import paths
+from netslim.experiment import paths, records
 from netslim.launch import command_line, gpu_lease, job_status
 from netslim.measure.environment import processor_cores
 from netslim.training import distributed
@@ -151,16 +151,16 @@ def _check_installed(config: DictConfig) -> None:
             raise ValueError(f"hydra/{choice} is not installed: pip install 'netslim[{extra}]'")
 
 
-def _earlier(folder: Path, jobs: list[list[str]]) -> list[paths.Record]:
+def _earlier(folder: Path, jobs: list[list[str]]) -> list[records.Asked]:
     """What earlier commands asked for in this folder and this one does not: their jobs, with the command of each."""
     known = paths.load_sweep(folder)
     if known is None:
         return []
     left = [
-        {"command": part["command"], "jobs": [job for job in part["jobs"] if job not in jobs]}
-        for part in (known, *known.get("earlier", []))
+        records.Asked(command=part.command, jobs=[job for job in part.jobs if job not in jobs])
+        for part in (known, *known.earlier)
     ]
-    return [part for part in left if part["jobs"]]
+    return [part for part in left if part.jobs]
 
 
 def _folder(config: DictConfig) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from netslim.report.results import MeanStd, Record
+from netslim.experiment.records import Test
+from netslim.report.results import MeanStd
 
 NONE = "–"
 
@@ -37,14 +38,13 @@ def ratio(value: float) -> str:
     return f"{100 * value:.8g} %"
 
 
-def test_line(test: Record) -> str:
+def test_line(test: Test) -> str:
     """The line of the lab.
 
-    >>> test_line({"correct": 1000, "total": 10000})
+    >>> test_line(Test(correct=1000, total=10000))
     'Test set: Accuracy: 1000/10000 (10.0%)'
     """
-    correct, total = test["correct"], test["total"]
-    return f"Test set: Accuracy: {correct}/{total} ({100 * correct / total:.1f}%)"
+    return f"Test set: Accuracy: {test.correct}/{test.total} ({100 * test.score:.1f}%)"
 
 
 def percent(value: MeanStd | None, digits: int = 2) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netslim.experiment import paths
+from netslim.experiment.records import FinishedJob
 from netslim.report.formats import percent, ratio
-from netslim.report.results import STAGES, Record, accuracy, mean_std
+from netslim.report.results import STAGES, mean_std, tests
 
 HEAD = (
     *("network", "removed", "whose", "data", "n", "dense", "after pruning", "after recalibration"),
@@ -56,22 +57,23 @@ def table(published: Path) -> str:
         dense, pruned, tuned, params = row.readme
         lines.append((*first, "authors' README", "CIFAR-10", NONE, dense, pruned, NONE, tuned, _million(params), NONE))
         folder = published / EXPERIMENTS[row.network] / "records"
-        jobs = [job for job in paths.load_jobs(folder) if job["ratio"] == row.ratio] if folder.is_dir() else []
-        sets = sorted({job["train"]["data"] for job in jobs}) or [NONE]
+        jobs = [job for job in paths.load_jobs(folder) if job.ratio == row.ratio] if folder.is_dir() else []
+        sets = sorted({job.train.data for job in jobs}) or [NONE]
         for data in sets:
-            lines.append((*first, "ours", *ours([job for job in jobs if job["train"]["data"] == data])))
+            lines.append((*first, "ours", *ours([job for job in jobs if job.train.data == data])))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def ours(jobs: Sequence[Record]) -> tuple[str, ...]:
+def ours(jobs: Sequence[FinishedJob]) -> tuple[str, ...]:
     """The cells from "data" on: mean ± sample standard deviation over the seeds, empty for no jobs."""
     if not jobs:
         return (NONE,) * (len(HEAD) - 3)
-    tests = [[test for job in jobs if (test := test_of(job))] for test_of in STAGES.values()]
-    accuracies = [percent(mean_std(map(accuracy, of_stage))) if of_stage else NONE for of_stage in tests]
-    sizes = [mean_std(job["slim"]["slim"][what] / 1e6 for job in jobs) for what in ("params", "macs")]
+    found = [[test.score for job in jobs if (test := tests(job)[stage])] for stage in STAGES]
+    accuracies = [percent(mean_std(scores)) if scores else NONE for scores in found]
+    smalls = [job.slim.small for job in jobs]
+    sizes = [mean_std(small.params / 1e6 for small in smalls), mean_std(small.macs / 1e6 for small in smalls)]
     texts = [_million(f"{size.mean:.{digits}f}") for size, digits in zip(sizes, (2, 0), strict=True) if size]
-    return (jobs[0]["train"]["data"], str(len(jobs)), *accuracies, *texts)
+    return (jobs[0].train.data, str(len(jobs)), *accuracies, *texts)
 
 
 def _million(text: str) -> str:

@@ -6,14 +6,14 @@ import itertools
 import json
 import statistics
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netslim.experiment import records
+from netslim.experiment.records import FinetuneRecord, FinishedJob, Test, TrainRecord
 from netslim.report.render.document import slug
 
-Record = dict[str, Any]
+Trained = TrainRecord | FinetuneRecord
 SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same three that training logs
 
 
@@ -41,23 +41,14 @@ def mean_std(values: Iterable[float]) -> MeanStd | None:
     return MeanStd(statistics.fmean(known), std, len(known))
 
 
-def accuracy(test: Record) -> float:
-    """Share of the test images that were classified correctly, 0..1."""
-    return float(test["correct"]) / int(test["total"])
+# Where a job is tested, in order. Each training is tested at its last epoch only.
+STAGES = ("dense", "after pruning", "after recalibration", "after fine-tuning")
 
 
-def finetuned(job: Record) -> Record | None:
-    """The test record after fine-tuning, or None when the job was run without it."""
-    return job["finetune"]["test"] if job["finetune"] else None
-
-
-# The four accuracies of a job, in the order in which they come about. Test accuracy is measured at the last epoch only.
-STAGES: dict[str, Callable[[Record], Record | None]] = {
-    "dense": lambda job: job["slim"]["dense"]["test"],
-    "after pruning": lambda job: job["slim"]["slim"]["test"],
-    "after recalibration": lambda job: job["slim"]["recalibrated"]["test"],
-    "after fine-tuning": finetuned,
-}
+def tests(job: FinishedJob) -> dict[str, Test | None]:
+    """The test at each of STAGES; None after fine-tuning where that was left out."""
+    tuned = job.finetune.test if job.finetune else None
+    return dict(zip(STAGES, (job.slim.dense.test, job.slim.small.test, job.slim.recalibrated.test, tuned), strict=True))
 
 
 @dataclass(frozen=True)
@@ -65,27 +56,27 @@ class Group:
     """The jobs that may be compared and averaged: same network, same data, same settings but λ, ratio and seed."""
 
     label: str  # what tells this group from the others; "" when it is the only one
-    jobs: list[Record]
+    jobs: list[FinishedJob]
 
     @property
     def network(self) -> str:
-        return str(self.jobs[0]["train"]["network"])
+        return self.jobs[0].train.network
 
     @property
     def data(self) -> str:
-        return str(self.jobs[0]["train"]["data"])
+        return self.jobs[0].train.data
 
     @property
     def lambdas(self) -> list[float]:
-        return sorted({job["lambda"] for job in self.jobs})
+        return sorted({job.strength for job in self.jobs})
 
     @property
     def ratios(self) -> list[float]:
-        return sorted({job["ratio"] for job in self.jobs})
+        return sorted({job.ratio for job in self.jobs})
 
     @property
     def seeds(self) -> list[int]:
-        return sorted({job["seed"] for job in self.jobs})
+        return sorted({job.seed for job in self.jobs})
 
     def file(self, name: str) -> str:
         """The name of a PNG file, with this group's label when there are several: the whole label, or its beginning and
@@ -95,35 +86,35 @@ class Group:
             label = f"{label[:80].rstrip('-.')}-{zlib.crc32(label.encode()):08x}"
         return "-".join(filter(None, (label, name))) + ".png"
 
-    def at(self, strength: float, ratio: float) -> list[Record]:
+    def at(self, strength: float, ratio: float) -> list[FinishedJob]:
         """The jobs of one λ and one ratio, one per seed, in the order of the seeds."""
-        return [job for job in self.jobs if job["lambda"] == strength and job["ratio"] == ratio]
+        return [job for job in self.jobs if job.strength == strength and job.ratio == ratio]
 
-    def trained(self, strength: float) -> list[Record]:
+    def trained(self, strength: float) -> list[TrainRecord]:
         """The sparsity trainings of one λ, one per seed: jobs of several ratios share them."""
-        return list({job["train"]["name"]: job["train"] for job in self.jobs if job["lambda"] == strength}.values())
+        return list({job.train.name: job.train for job in self.jobs if job.strength == strength}.values())
 
-    def finetunings(self, strength: float, ratio: float) -> list[Record]:
-        return [job["finetune"] for job in self.at(strength, ratio) if job["finetune"]]
+    def finetunings(self, strength: float, ratio: float) -> list[FinetuneRecord]:
+        return [job.finetune for job in self.at(strength, ratio) if job.finetune]
 
 
 # Neither what tells the jobs of a group apart, nor what cannot change a result.
 APART = {"lambda", "ratio", "seed", "train", "slim", "data.root", "data.title"}
 
 
-def settings(job: Record) -> dict[str, Any]:
+def settings(job: FinishedJob) -> dict[str, Any]:
     """What a job was made with, by the names in its command: {"optimizer.lr": 0.1, "finetune.epochs": 5}."""
     found: dict[str, Any] = {}
-    for stage in ("train", "slim", "finetune"):
-        for key, value in _flat((job[stage] or {}).get("settings", {})):
-            if stage == "finetune" and key in ("lr", "epochs"):
+    for record in filter(None, (job.train, job.slim, job.finetune)):
+        for key, value in _flat(record.settings):
+            if record is job.finetune and key in ("lr", "epochs"):
                 key = f"finetune.{key}"
             if key not in APART:
                 found.setdefault(key, value)
     return {"finetune.epochs": 0, **found} if found else {}
 
 
-def _flat(nested: Record, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(nested: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in nested.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
@@ -131,17 +122,15 @@ def _flat(nested: Record, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def groups(jobs: Sequence[Record]) -> list[Group]:
+def groups(jobs: Sequence[FinishedJob]) -> list[Group]:
     """Jobs grouped by what they may be averaged over, each group sorted by λ, ratio and seed.
 
     Raises:
         ValueError: two jobs of one group have the same λ, ratio and seed, so they cannot be told apart.
     """
-    for job in jobs:
-        check(job)
-    found: dict[tuple[str, str, str], list[Record]] = {}
+    found: dict[tuple[str, str, str], list[FinishedJob]] = {}
     for job, label in zip(jobs, _differences(jobs, named=False), strict=True):
-        found.setdefault((job["train"]["network"], job["train"]["data"], label), []).append(job)
+        found.setdefault((job.train.network, job.train.data, label), []).append(job)
     for (network, data, label), members in list(found.items()):  # other networks or data of the same name
         del found[network, data, label]
         for job, more in zip(members, _differences(members, named=True), strict=True):
@@ -149,17 +138,22 @@ def groups(jobs: Sequence[Record]) -> list[Group]:
     several = [len({key[i] for key in found}) > 1 for i in range(3)]
     result = []
     for key, members in sorted(found.items(), key=lambda item: item[0]):
-        members.sort(key=lambda job: (job["lambda"], job["ratio"], job["seed"]))
+        members.sort(key=_axes)
         for a, b in itertools.pairwise(members):
-            if all(a[key] == b[key] for key in ("lambda", "ratio", "seed")):
+            if _axes(a) == _axes(b):
                 raise ValueError(
-                    f"{_title(a)} was recorded twice ({a['slim']['name']} and {b['slim']['name']}): remove one of them"
+                    f"job lambda={a.strength} ratio={a.ratio} seed={a.seed} was recorded twice ({a.slim.name} and "
+                    f"{b.slim.name}): remove one of them"
                 )
         result.append(Group(", ".join(itertools.compress(key, several)), members))
     return result
 
 
-def _differences(jobs: Sequence[Record], named: bool) -> list[str]:
+def _axes(job: FinishedJob) -> tuple[float, float, int]:
+    return job.strength, job.ratio, job.seed
+
+
+def _differences(jobs: Sequence[FinishedJob], named: bool) -> list[str]:
     """For each job, the settings that not all share; named: those of the network and the data, else the others.
 
     A setting that a job does not have is one too; but not the rate of a fine-tuning that was left out.
@@ -170,50 +164,35 @@ def _differences(jobs: Sequence[Record], named: bool) -> list[str]:
     return [", ".join(_word(own, key) for key in sorted(several)) for own in made]
 
 
-def _word(own: Record, key: str) -> str:
+def _word(own: dict[str, Any], key: str) -> str:
     return f"{key}={json.dumps(own[key])}".replace('"', "") if key in own else f"no {key}"
 
 
-def _values(made: Sequence[Record], key: str) -> int:
+def _values(made: Sequence[dict[str, Any]], key: str) -> int:
     return len({json.dumps(own.get(key)) for own in made})
 
 
-def _title(job: Record) -> str:
-    return f"job lambda={job['lambda']} ratio={job['ratio']} seed={job['seed']}"
+def curve_metric(trained: Iterable[Trained]) -> str:
+    """`val_accuracy` when every epoch of every record has it, else `train_accuracy`; likewise of another metric."""
+    known = list(trained)
+    name = known[0].metric.name if known else "accuracy"
+    everywhere = all(f"val_{name}" in epoch for record in known for epoch in record.epochs)
+    return f"val_{name}" if known and everywhere else f"train_{name}"
 
 
-def check(job: Record) -> None:
-    """Raise ValueError, naming the job, the record and the key, when something the report needs is not there."""
-    for key in ("lambda", "ratio", "seed", "train", "slim", "finetune", "command"):
-        if key not in job:
-            raise ValueError(f"a job record has no {key!r}: it was not written by this version; repeat the job")
-    for stage in ("train", "slim", "finetune"):
-        if job[stage] is None and stage == "finetune":
-            continue
-        fault = records.wrong(job[stage], records.SHAPES[stage], f"its {stage} record")
-        if fault:
-            raise ValueError(f"{_title(job)}: {fault}; remove that folder and repeat the job")
-
-
-def curve_metric(records: Iterable[Record]) -> str:
-    """`val_accuracy` when every epoch of every record has it, else `train_accuracy`."""
-    epochs = [epoch for record in records for epoch in record["epochs"]]
-    return "val_accuracy" if epochs and all("val_accuracy" in epoch for epoch in epochs) else "train_accuracy"
-
-
-def curve(records: Sequence[Record], metric: str) -> tuple[list[int], list[MeanStd]]:
+def curve(trained: Sequence[Trained], metric: str) -> tuple[list[int], list[MeanStd]]:
     """One metric over the epochs that all records have: epochs and the spread over the records at each."""
-    tables = [{epoch["epoch"]: epoch[metric] for epoch in record["epochs"]} for record in records]
+    tables = [{int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch} for record in trained]
     epochs = sorted(set(tables[0]).intersection(*tables)) if tables else []
     return epochs, [s for epoch in epochs if (s := mean_std(table[epoch] for table in tables))]
 
 
-def scales(train: Record) -> list[float]:
+def scales(train: TrainRecord) -> list[float]:
     """|γ| of all BatchNorm layers of one trained network, as one list."""
-    return [abs(value) for layer in train["scales"].values() for value in layer]
+    return [abs(value) for layer in train.scales.values() for value in layer]
 
 
-def share_under(train: Record, bound: float) -> float:
+def share_under(train: TrainRecord, bound: float) -> float:
     """Share of the |γ| strictly under ``bound``, 0..1; nan when the record has no γ."""
     values = scales(train)
     return sum(value < bound for value in values) / len(values) if values else float("nan")

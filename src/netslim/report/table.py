@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from netslim.report.results import SMALL, STAGES, Record, accuracy, share_under
+from netslim.experiment.records import FinishedJob
+from netslim.report.results import SMALL, share_under, tests
 
 Row = dict[str, str | int | float | None]
 COLUMN = {
@@ -17,42 +18,39 @@ COLUMN = {
 }
 
 
-def row(job: Record, label: str = "") -> Row:
+def row(job: FinishedJob, label: str = "") -> Row:
     """One job as one flat row of the CSV. No time, date or machine: a resumed sweep gives the same bits."""
-    train, slim, tuned = job["train"], job["slim"], job["finetune"]
+    train, slim, tuned = job.train, job.slim, job.finetune
     cells: Row = {
         "part": label,
-        "network": train["network"],
-        "data": train["data"],
-        "lambda": float(job["lambda"]),
-        "ratio": float(job["ratio"]),
-        "seed": job["seed"],
-        "budget": float(train["budget"]),
-        "prunable": slim["prunable"],
-        "removed": slim["removed"],
-        "delivered_ratio": slim["removed"] / slim["prunable"],
-        "threshold": slim["threshold"],
+        "network": train.network,
+        "data": train.data,
+        "lambda": job.strength,
+        "ratio": job.ratio,
+        "seed": job.seed,
+        "budget": train.budget,
+        "prunable": slim.prunable,
+        "removed": slim.removed,
+        "delivered_ratio": slim.removed / slim.prunable,
+        "threshold": slim.threshold,
     }
     cells |= {f"scales_under_{bound:.0e}": share_under(train, bound) for bound in SMALL}
     for stage, record in (("train", train), ("finetune", tuned)):
-        last = record["epochs"][-1] if record else {}
+        last = record.epochs[-1] if record else {}
         cells |= {f"{stage}_epochs": last.get("epoch")}
         cells |= {f"{stage}_last_{key}": last.get(key) for key in ("train_accuracy", "val_accuracy")}
-    for stage, test_of in STAGES.items():
-        name, test = COLUMN[stage], test_of(job)
+    for stage, test in tests(job).items():
+        name = COLUMN[stage]
         cells |= {
-            f"{name}_correct": test["correct"] if test else None,
-            f"{name}_total": test["total"] if test else None,
+            f"{name}_correct": test.correct if test else None,
+            f"{name}_total": test.total if test else None,
+            f"{name}_accuracy": test.score if test else None,
+            f"{name}_loss": test.loss if test else None,
         }
-        cells |= {
-            f"{name}_accuracy": accuracy(test) if test else None,
-            f"{name}_loss": test.get("loss") if test else None,
-        }
-    for what in ("params", "macs"):
-        dense, small = slim["dense"][what], slim["slim"][what]
-        cells |= {f"dense_{what}": dense, f"slim_{what}": small, f"{what}_left": small / dense}
-    cells["kept"] = " ".join(str(layer["kept"]) for layer in slim["layers"])
-    return cells | {"train": train["name"], "slim": slim["name"], "finetune": tuned["name"] if tuned else None}
+    cells |= {"dense_params": slim.dense.params, "slim_params": slim.small.params, "params_left": slim.params_left}
+    cells |= {"dense_macs": slim.dense.macs, "slim_macs": slim.small.macs, "macs_left": slim.macs_left}
+    cells["kept"] = " ".join(str(layer.kept) for layer in slim.layers)
+    return cells | {"train": train.name, "slim": slim.name, "finetune": tuned.name if tuned else None}
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -9,33 +9,35 @@ from typing import Any
 import yaml
 
 from netslim.experiment import paths
-from netslim.report.results import Record, settings
+from netslim.experiment.records import Asked, FinishedJob, SweepRecord
+from netslim.report.results import settings
 
 
-def unfinished(sweep: Record | None, jobs: Sequence[Record]) -> list[str]:
+def unfinished(sweep: SweepRecord | None, jobs: Sequence[FinishedJob]) -> list[str]:
     """The command of each job that the sweep was to run and that no record shows as finished, in the sweep's order."""
     return [
-        _command(command["command"], wanted)
+        _command(command.command, wanted)
         for command in asked(sweep)
-        for wanted in command["jobs"]
+        for wanted in command.jobs
         if not any(_is(job, wanted) for job in jobs)
     ]
 
 
-def asked(sweep: Record | None) -> list[Record]:
+def asked(sweep: SweepRecord | None) -> list[Asked]:
     """The commands that asked for jobs in this folder, the last one first, each with its jobs."""
-    return [] if sweep is None else [sweep, *sweep.get("earlier", [])]
+    return [] if sweep is None else [sweep, *sweep.earlier]
 
 
-def _is(job: Record, overrides: Sequence[str]) -> bool:
-    words, made = shlex.split(job["command"]), settings(job)
+def _is(job: FinishedJob, overrides: Sequence[str]) -> bool:
+    words, made = shlex.split(job.command), settings(job)
+    own = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")
         if key in paths.WITHOUT_EFFECT:
             continue
-        if key in ("lambda", "ratio", "seed"):
-            if float(value) != float(job[key]):
+        if key in own:
+            if float(value) != own[key]:
                 return False
         elif key in made:
             if made[key] != _parsed(value):

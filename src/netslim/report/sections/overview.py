@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from netslim.experiment.records import FinishedJob, SweepRecord
 from netslim.report import formats
 from netslim.report.render.document import Block, Document, Lines, Section, Table, Text
-from netslim.report.results import Group, Record, mean_std
+from netslim.report.results import Group, mean_std
 from netslim.report.sections import lab, provenance, pruning
 from netslim.report.sections.provenance import distinct
 
 HEAD = ["dense", "after pruning", "recalibrated", "fine-tuned", "parameters left", "MACs left", "removed"]
 
 
-def document(groups: Sequence[Group], *, sweep: Record | None, unfinished: Sequence[str]) -> Document:
+def document(groups: Sequence[Group], *, sweep: SweepRecord | None, unfinished: Sequence[str]) -> Document:
     """The whole report of a sweep."""
     networks, data = distinct(group.network for group in groups), distinct(group.data for group in groups)
     title = f"Network Slimming: {formats.listing(networks)} on {formats.listing(data)}"
@@ -29,7 +30,7 @@ def _lead(groups: Sequence[Group], missing: int) -> str:
     ratios = [formats.ratio(value) for value in sorted({value for group in groups for value in group.ratios})]
     seeds = [str(value) for value in sorted({value for group in groups for value in group.seeds})]
     done = sum(len(group.jobs) for group in groups)
-    tuned = any(job["finetune"] for group in groups for job in group.jobs)
+    tuned = any(job.finetune for group in groups for job in group.jobs)
     ran = f"Sparsity training at λ = {formats.listing(strengths)}, then pruning at {formats.listing(ratios)}"
     ran += ", then fine-tuning" if tuned else ", without fine-tuning"
     finished = (
@@ -72,14 +73,13 @@ def summary(groups: Sequence[Group], unfinished: Sequence[str]) -> Section:
     return Section("Summary", blocks)
 
 
-def _cells(jobs: list[Record]) -> list[str]:
+def _cells(jobs: list[FinishedJob]) -> list[str]:
     """n, accuracy at every stage, what is left and what was removed."""
     cells = [str(len(jobs))]
     for value in pruning.by_stage(jobs).values():
         cells.append(formats.percent(value) + (f" (n = {value.n})" if value and value.n != len(jobs) else ""))
-    for what in ("params", "macs"):
-        left = mean_std(job["slim"]["slim"][what] / job["slim"]["dense"][what] for job in jobs)
-        cells.append(formats.percent(left, digits=1))
-    removed = [job["slim"]["removed"] / job["slim"]["prunable"] for job in jobs]
+    cells.append(formats.percent(mean_std(job.slim.params_left for job in jobs), digits=1))
+    cells.append(formats.percent(mean_std(job.slim.macs_left for job in jobs), digits=1))
+    removed = [job.slim.removed / job.slim.prunable for job in jobs]
     same = len(set(removed)) == 1  # the rule: k follows from the ratio, not from the seed
     return [*cells, formats.percent(mean_std(removed[:1] if same else removed))]

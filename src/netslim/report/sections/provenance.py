@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from netslim.experiment.records import FinetuneRecord, FinishedJob, SlimRecord, SweepRecord, TrainRecord
 from netslim.report import formats, unfinished
 from netslim.report.render.document import Lines, Section, Table, Text
-from netslim.report.results import Group, Record
+from netslim.report.results import Group, Trained
+
+Stage = tuple[str, TrainRecord | SlimRecord | FinetuneRecord, FinishedJob]  # kind, record, a job that uses it
 
 BUDGET = (
     "The shrinkage budget of a λ is λ·Σlr/(1 − momentum) over all optimiser steps: the distance that the penalty alone "
@@ -19,36 +22,36 @@ def distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def how_it_was_run(groups: Sequence[Group], sweep: Record | None) -> Section:
+def how_it_was_run(groups: Sequence[Group], sweep: SweepRecord | None) -> Section:
     jobs = [job for group in groups for job in group.jobs]
-    commands = distinct(command["command"] for command in unfinished.asked(sweep) or jobs)
+    commands = distinct(command.command for command in unfinished.asked(sweep) or jobs)
     stages = _stages(jobs)
-    runs = [record["run"] for _, record, _ in stages]
-    versions = [", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs]
-    tuned = [job["finetune"] for job in jobs if job["finetune"]]
+    runs = [record.run for _, record, _ in stages]
+    versions = [", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in runs]
+    tuned = [job.finetune for job in jobs if job.finetune]
     facts = {
         "network": distinct(group.network for group in groups),
         "data set": distinct(group.data for group in groups),
-        "seed": [formats.listing([str(seed) for seed in sorted({job["seed"] for job in jobs})])],
-        "training": distinct(_schedule(job["train"]) for job in jobs),
+        "seed": [formats.listing([str(seed) for seed in sorted({job.seed for job in jobs})])],
+        "training": distinct(_schedule(job.train) for job in jobs),
         "fine-tuning": distinct(map(_schedule, tuned)) or ["not run"],
-        "hardware": distinct(run["hardware"] for run in runs),
+        "hardware": distinct(run.hardware for run in runs),
         "versions": distinct(versions),
-        "wall-clock": [f"{formats.duration(sum(run['seconds'] for run in runs))}, the sum over all stages"],
+        "wall-clock": [f"{formats.duration(sum(run.seconds for run in runs))}, the sum over all stages"],
     }
     table = Table(["", ""], [[name, "; ".join(values)] for name, values in facts.items()], "lw", "")
     return Section("How It Was Run", [Lines(commands), table, Text(BUDGET), _budgets(groups), _clock(stages)])
 
 
-def _schedule(record: Record) -> str:
-    epochs = record["epochs"]
+def _schedule(record: Trained) -> str:
+    epochs = record.epochs
     rates = [epoch["lr"] for epoch in epochs if "lr" in epoch]
     return f"{len(epochs)} epochs" + (f", learning rate {rates[0]:g} at first, {rates[-1]:g} at last" if rates else "")
 
 
 def _budgets(groups: Sequence[Group]) -> Table:
     jobs = [(group.label, job) for group in groups for job in group.jobs]
-    found = sorted({(label, job["lambda"], float(job["train"]["budget"])) for label, job in jobs})
+    found = sorted({(label, job.strength, job.train.budget) for label, job in jobs})
     if len(groups) > 1:
         rows = [[label, formats.strength(strength), f"{budget:.3g}"] for label, strength, budget in found]
         return Table(["part", "λ", "shrinkage budget"], rows, "llr", "In units of γ.")
@@ -56,24 +59,23 @@ def _budgets(groups: Sequence[Group]) -> Table:
     return Table(["λ", "shrinkage budget"], rows, "lr", "In units of γ.")
 
 
-def _stages(jobs: Sequence[Record]) -> list[tuple[str, Record, Record]]:
-    """(stage, record, a job that uses it), every record once though jobs share trainings."""
-    found: dict[str, tuple[str, Record, Record]] = {}
-    for stage in ("train", "slim", "finetune"):
+def _stages(jobs: Sequence[FinishedJob]) -> list[Stage]:
+    """Every record once though jobs share trainings."""
+    found: dict[str, Stage] = {}
+    for kind in ("train", "slim", "finetune"):
         for job in jobs:
-            if job[stage]:
-                found.setdefault(job[stage]["name"], (stage, job[stage], job))
+            if record := getattr(job, kind):
+                found.setdefault(record.name, (kind, record, job))
     return list(found.values())
 
 
-def _clock(stages: Sequence[tuple[str, Record, Record]]) -> Table:
+def _clock(stages: Sequence[Stage]) -> Table:
     rows = []
     for stage, record, job in stages:
-        ratio = formats.NONE if stage == "train" else formats.ratio(job["ratio"])
-        epochs = str(len(record["epochs"])) if "epochs" in record else formats.NONE
-        seconds, started = record["run"]["seconds"], record["run"]["started"]
-        cells = [stage, formats.strength(job["lambda"]), ratio, str(job["seed"]), epochs]
-        rows.append([*cells, formats.duration(seconds), started.replace("T", " ")])
+        ratio = formats.NONE if stage == "train" else formats.ratio(job.ratio)
+        epochs = formats.NONE if isinstance(record, SlimRecord) else str(len(record.epochs))
+        cells = [stage, formats.strength(job.strength), ratio, str(job.seed), epochs]
+        rows.append([*cells, formats.duration(record.run.seconds), record.run.started.replace("T", " ")])
     return Table(
         head=["stage", "λ", "ratio", "seed", "epochs", "wall-clock", "started"],
         rows=rows,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netslim.experiment.records import FinishedJob
 from netslim.report import figures, formats
 from netslim.report.render.document import Block, Lines, Picture, Section, Table, Text
-from netslim.report.results import STAGES, Group, MeanStd, Record, accuracy, curve, curve_metric, mean_std
+from netslim.report.results import STAGES, Group, MeanStd, curve, curve_metric, mean_std, tests
 from netslim.report.sections.training import METRIC
 
 ByStage = dict[str, MeanStd | None]
 
 
-def by_stage(jobs: Sequence[Record]) -> ByStage:
+def by_stage(jobs: Sequence[FinishedJob]) -> ByStage:
     """Test accuracy at each stage, over the seeds."""
-    return {stage: mean_std(accuracy(test) for job in jobs if (test := of(job))) for stage, of in STAGES.items()}
+    found = [tests(job) for job in jobs]
+    return {stage: mean_std(test.score for of in found if (test := of[stage])) for stage in STAGES}
 
 
 def over_ratios(group: Group) -> Picture:
@@ -24,7 +26,7 @@ def over_ratios(group: Group) -> Picture:
         for strength in group.lambdas
     }
     panels: dict[str, dict[float, dict[float, MeanStd]]] = {}
-    for stage in list(STAGES)[1:]:
+    for stage in STAGES[1:]:
         for strength, cells in values.items():
             known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
             dense = next(iter(cells.values()))["dense"]
@@ -87,21 +89,20 @@ def _changes(values: dict[float, ByStage]) -> str:
     return f"Change of the test accuracy against the dense network, in points: {'; '.join(sentences)}."
 
 
-def _removed(jobs: list[Record]) -> str:
-    pairs = sorted({(job["slim"]["removed"], job["slim"]["prunable"]) for job in jobs})
+def _removed(jobs: list[FinishedJob]) -> str:
+    pairs = sorted({(job.slim.removed, job.slim.prunable) for job in jobs})
     counts = [
         f"{formats.count(removed)} of {formats.count(prunable)} ({100 * removed / prunable:.2f} %)"
         for removed, prunable in pairs
     ]
-    asked = formats.ratio(jobs[0]["ratio"])
+    asked = formats.ratio(jobs[0].ratio)
     return f"Asked to remove {asked} of the prunable channels, removed {formats.listing(counts)}."
 
 
-def _test_lines(job: Record, *, several: bool) -> list[str]:
+def _test_lines(job: FinishedJob, *, several: bool) -> list[str]:
     """The lab's line for every stage of a job, under a line that names it."""
-    lines = [formats.label(job["lambda"]) + (f", seed {job['seed']}" if several else "")]
-    for stage, of in STAGES.items():
-        test = of(job)
+    lines = [formats.label(job.strength) + (f", seed {job.seed}" if several else "")]
+    for stage, test in tests(job).items():
         lines.append(f"  {stage:<20} {formats.test_line(test) if test else 'not run'}")
     return lines
 

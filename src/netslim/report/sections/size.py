@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from netslim.experiment.records import FinishedJob, Layer
 from netslim.report import figures, formats
 from netslim.report.render.document import Picture, Section, Table, Text
-from netslim.report.results import Group, MeanStd, Record, mean_std
+from netslim.report.results import Group, MeanStd, mean_std
 
 Kept = dict[tuple[float, float], list[MeanStd]]  # (ratio, λ) -> channels kept in every layer
 
 
 def channels(group: Group) -> Section:
-    layers = group.jobs[0]["slim"]["layers"]
+    layers = group.jobs[0].slim.layers
     jobs = {(ratio, s): found for ratio in group.ratios for s in group.lambdas if (found := group.at(s, ratio))}
     kept = {pair: _kept(found) for pair, found in jobs.items()}
     note = formats.seeds_note(map(len, jobs.values()))
@@ -24,7 +25,7 @@ def channels(group: Group) -> Section:
         panels.setdefault(f"Prune ratio {formats.ratio(ratio)}", {})[strength] = [value.mean for value in values]
     picture = Picture(
         name=group.file("kept-channels"),
-        png=figures.kept([layer["name"] for layer in layers], [layer["channels"] for layer in layers], panels),
+        png=figures.kept([layer.name for layer in layers], [layer.channels for layer in layers], panels),
         alt=f"Channels kept in each of {len(layers)} BatchNorm layers, a panel per ratio, a line per λ. {extremes}",
         caption=f"Channels that stay in each BatchNorm layer; the grey bars are the dense network. {note}",
     )
@@ -35,28 +36,28 @@ def channels(group: Group) -> Section:
     )
 
 
-def _kept(jobs: list[Record]) -> list[MeanStd]:
-    columns = zip(*([layer["kept"] for layer in job["slim"]["layers"]] for job in jobs), strict=True)
+def _kept(jobs: list[FinishedJob]) -> list[MeanStd]:
+    columns = zip(*([layer.kept for layer in job.slim.layers] for job in jobs), strict=True)
     return [value for column in columns if (value := mean_std(column))]
 
 
-def _extremes(layers: list[Record], kept: Kept) -> str:
+def _extremes(layers: list[Layer], kept: Kept) -> str:
     """The layers that keep the smallest and the largest share at the largest ratio and λ."""
     ratio, strength = max(kept)
-    share = [value.mean / layer["channels"] for value, layer in zip(kept[ratio, strength], layers, strict=True)]
+    share = [value.mean / layer.channels for value, layer in zip(kept[ratio, strength], layers, strict=True)]
     sentences = [
-        f"{layers[place]['name']} keeps the {what} share, {100 * share[place]:.1f} % of {layers[place]['channels']}"
+        f"{layers[place].name} keeps the {what} share, {100 * share[place]:.1f} % of {layers[place].channels}"
         for what, place in (("smallest", share.index(min(share))), ("largest", share.index(max(share))))
     ]
     return f"At {formats.ratio(ratio)} and {formats.label(strength)}, {formats.listing(sentences)}."
 
 
-def _cost_table(jobs: dict[tuple[float, float], list[Record]], note: str) -> Table:
-    slims = [job["slim"] for found in jobs.values() for job in found]
-    dense = slims[0]["dense"]
-    uncounted = sorted({op for slim in slims for op in slim.get("uncounted", {})})
+def _cost_table(jobs: dict[tuple[float, float], list[FinishedJob]], note: str) -> Table:
+    slims = [job.slim for found in jobs.values() for job in found]
+    dense = slims[0].dense
+    uncounted = sorted({op for slim in slims for op in slim.uncounted})
     caption = (
-        f"Dense: {formats.count(dense['params'])} parameters and {formats.count(dense['macs'])} MACs for one image. "
+        f"Dense: {formats.count(dense.params)} parameters and {formats.count(dense.macs)} MACs for one image. "
         f"Left: share of the dense network. {note}"
     )
     return Table(
@@ -71,24 +72,25 @@ def _cost_table(jobs: dict[tuple[float, float], list[Record]], note: str) -> Tab
     )
 
 
-def _cost(jobs: list[Record]) -> list[str]:
+def _cost(jobs: list[FinishedJob]) -> list[str]:
     """Parameters and MACs, each as mean count and as share of the dense network."""
-    cells = []
-    for what in ("params", "macs"):
-        small = [job["slim"]["slim"][what] for job in jobs]
-        left = mean_std(count / job["slim"]["dense"][what] for count, job in zip(small, jobs, strict=True))
-        cells += [formats.count(sum(small) / len(small)), f"{formats.percent(left)} %"]
-    return cells
+    slims = [job.slim for job in jobs]
+    return [
+        formats.count(sum(slim.small.params for slim in slims) / len(slims)),
+        f"{formats.percent(mean_std(slim.params_left for slim in slims))} %",
+        formats.count(sum(slim.small.macs for slim in slims) / len(slims)),
+        f"{formats.percent(mean_std(slim.macs_left for slim in slims))} %",
+    ]
 
 
-def _layer_table(layers: list[Record], kept: Kept) -> Table:
+def _layer_table(layers: list[Layer], kept: Kept) -> Table:
     def cell(value: MeanStd) -> str:
         return f"{value.mean:.0f}" if value.std is None else f"{value.mean:.1f} ± {value.std:.1f}"
 
     return Table(
         head=["layer", "dense", *(f"{formats.ratio(ratio)}, {formats.label(s)}" for ratio, s in kept)],
         rows=[
-            [layer["name"], str(layer["channels"]), *(cell(values[i]) for values in kept.values())]
+            [layer.name, str(layer.channels), *(cell(values[i]) for values in kept.values())]
             for i, layer in enumerate(layers)
         ],
         align="lr" + "r" * len(kept),

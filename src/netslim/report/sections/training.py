@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from statistics import median
 
+from netslim.experiment.records import TrainRecord
 from netslim.report import figures, formats
 from netslim.report.render.document import Picture, Section, Table, Text
-from netslim.report.results import SMALL, Group, Record, accuracy, curve, curve_metric, mean_std, scales, share_under
+from netslim.report.results import SMALL, Group, curve, curve_metric, mean_std, scales, share_under
 
 # What the curves show, and what the caption has to say about it.
 METRIC = {
@@ -50,11 +51,11 @@ def accuracy_over_epochs(group: Group) -> Section:
     return Section("Sparsity Training Accuracy over Epochs", [Text(text), source, picture, table])
 
 
-def _ends(records: list[Record]) -> list[str]:
+def _ends(records: list[TrainRecord]) -> list[str]:
     """Accuracies at the last epoch and shares of small |γ|, as cells of a table."""
-    ends = [record["epochs"][-1] for record in records]
+    ends = [record.epochs[-1] for record in records]
     cells = [mean_std(end[key] for end in ends if key in end) for key in ("train_accuracy", "val_accuracy")]
-    cells.append(mean_std(accuracy(record["test"]) for record in records))
+    cells.append(mean_std(record.test.score for record in records))
     cells += [mean_std(share_under(record, bound) for record in records if scales(record)) for bound in SMALL]
     return [formats.percent(cell) for cell in cells]
 
@@ -71,7 +72,7 @@ def distribution(group: Group, strength: float) -> Section:
     thresholds = {
         ratio: value.mean
         for ratio in group.ratios
-        if (value := mean_std(job["slim"]["threshold"] for job in group.at(strength, ratio)))
+        if (value := mean_std(job.slim.threshold for job in group.at(strength, ratio)))
     }
     png = figures.histogram(
         figures.counts(every[strength], edges),
