@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 Record = dict[str, Any]
 
 
@@ -72,6 +70,8 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """``torch.save`` of tensors and plain data in dicts and lists."""
+    import torch  # here: a report and `netslim --help` read and write no tensors, and torch costs two seconds
+
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     write_bytes(path, buffer.getvalue())
@@ -83,6 +83,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is cut off, or holds anything but tensors and plain data (no code in it is run).
     """
+    import torch  # as in write_tensors
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file, OSError among them

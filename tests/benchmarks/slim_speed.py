@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import netslim
-from netslim.launch.app import CONF
+from netslim.launch.command_line import CONF
 from netslim.training.allocator import keep_freed_memory
 
 RATIOS = {"vgg_small": 0.5, "vgg19": 0.7, "preresnet164": 0.6, "densenet40": 0.6}  # the paper's largest for CIFAR-10

@@ -59,12 +59,11 @@ OTHER_USER = """
 import os, sys
 from pathlib import Path
 from netslim.experiment import paths
-from netslim.launch.app import MENDABLE
 os.umask(0o002)
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)
 try:
     print(paths.stage(Path(sys.argv[1]), "train", {}, lambda folder: {"done": 2}, seed=int(sys.argv[3]))["done"])
-except MENDABLE as error:
+except (ValueError, OSError) as error:
     print(type(error).__name__, error)
 """
 

@@ -15,7 +15,7 @@ from netslim import files
 from netslim.data import InMemoryData, digits
 from netslim.experiment import paths
 from netslim.launch import app as command
-from netslim.launch import sweep
+from netslim.launch import ending
 from netslim.nets import VGG
 from netslim.training.progress import History
 
@@ -29,7 +29,7 @@ def run(*words: str) -> None:
             raise SystemExit(code)
         return
     GlobalHydra.instance().clear()
-    sweep.started.clear()
+    ending.started.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["netslim", *words])
         command.main()

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from netslim.launch import app as application
-from netslim.launch import export, sweep
+from netslim.launch import ending, export
 from netslim.training.progress import History
 
 SMALL = [
@@ -72,7 +72,7 @@ WRONG = {
 def refused(monkeypatch, capsys, arguments: list[str]) -> str:
     """The line on stderr of a command that ends with exit code 2."""
     GlobalHydra.instance().clear()
-    sweep.started.clear()
+    ending.started.clear()
     monkeypatch.setattr(sys, "argv", ["netslim", *arguments])
     with pytest.raises(SystemExit) as stop:
         application.main()
@@ -109,7 +109,7 @@ def test_a_network_of_ones_own_by_its_name_alone(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     GlobalHydra.instance().clear()
-    sweep.started.clear()
+    ending.started.clear()
     small = [word for word in SMALL if not word.startswith("net.")]
     words = ["net=own", "net._target_=mine.net", "+net.width=6", f"outputs={tmp_path}", "name=own", *small]
     monkeypatch.setattr(sys, "argv", ["netslim", *words])
@@ -122,7 +122,7 @@ def test_a_network_of_ones_own_by_its_name_alone(tmp_path, monkeypatch):
 
 def run(monkeypatch, *words: str) -> None:
     GlobalHydra.instance().clear()
-    sweep.started.clear()
+    ending.started.clear()
     monkeypatch.setattr(sys, "argv", ["netslim", *words])
     application.main()
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from netslim.data import InMemoryData
 from netslim.launch import config
-from netslim.launch.app import CONF
+from netslim.launch.command_line import CONF
 from netslim.modules import bn_layers
 
 NETS = sorted(path.stem for path in (CONF / "net").glob("*.yaml") if path.stem != "own")
@@ -89,7 +89,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("netslim-*.whl")
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, capture_output=True)
-    code = "import netslim.launch.app as m; print(m.CONF); m.main()"
+    code = "import netslim.launch.app as m; print(m.command_line.CONF); m.main()"
     shown = subprocess.run(
         [sys.executable, "-c", code, "experiment=lab4", "--cfg", "job"],
         check=True, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)},

@@ -13,8 +13,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from netslim.launch import app as application
 from netslim.launch import gpu_lease, job_process
+from netslim.launch import job as one_job
 
 DEVICES = ["0", "1", "2"]
 PROCESSES = multiprocessing.get_context("fork")
@@ -139,11 +139,11 @@ def test_who_leases_and_when(launcher, devices, before, after, monkeypatch):
     monkeypatch.setattr(job_process, "possible", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}})
-    monkeypatch.setattr(application, "_hydra", lambda: hydra)
+    monkeypatch.setattr(one_job, "_hydra", lambda: hydra)
     settings = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}})
     arguments = {"data": dict}
     with ExitStack() as until:
-        application._lease(settings, arguments, until)
+        one_job._lease(settings, arguments, until)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == before
         arguments["data"]()
         assert os.environ["CUDA_VISIBLE_DEVICES"] == after

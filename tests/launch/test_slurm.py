@@ -123,7 +123,7 @@ def running(outputs: Path, strength: str) -> dict[str, object]:
     """The status of a job once it has trained for an epoch; empty before."""
     if not list(outputs.glob(f"lab4_digits/train_lambda={strength}_*/last.ckpt")):
         return {}
-    statuses = [json.loads(path.read_text()) for path in outputs.glob("lab4_digits/logs/status/*.json")]
+    statuses = [json.loads(path.read_text()) for path in outputs.glob("lab4_digits/logs/status/*/*.json")]
     return next(status for status in statuses if f"lambda={strength} " in status["command"])
 
 

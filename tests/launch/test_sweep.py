@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, flag_override
 
 from netslim.experiment import paths
 from netslim.launch import app as application
-from netslim.launch import command_line, gpu_lease, job_status, sweep
+from netslim.launch import command_line, ending, gpu_lease, job_status, resolvers, sweep
 from netslim.report import unfinished
 
 SHORT = ["net=vgg_digits", "epochs=1", "finetune.epochs=0"]
@@ -22,21 +22,21 @@ SHORT = ["net=vgg_digits", "epochs=1", "finetune.epochs=0"]
 @pytest.fixture(autouse=True)
 def _fresh():
     GlobalHydra.instance().clear()
-    sweep.started.clear()
+    ending.started.clear()
     yield
-    sweep.started.clear()
+    ending.started.clear()
 
 
 def begin(monkeypatch, outputs: Path, **axes: str) -> Path:
     """What happens before the first job of ``netslim -m AXES outputs=OUTPUTS``; gives the folder."""
     monkeypatch.setattr(sys, "argv", ["netslim", "-m", *(f"{key}={value}" for key, value in axes.items())])
-    sweep.started.clear()
+    ending.started.clear()
     with initialize_config_dir(str(command_line.CONF), version_base="1.3"):
         config = compose("config", [f"outputs={outputs}", "hydra.mode=MULTIRUN"], return_hydra_config=True)
-    with flag_override(config, ["readonly", "struct"], [False, False]):
-        config.hydra.sweeper.params = axes
-    sweep.Sweep().on_multirun_start(config)
-    (folder,) = sweep.started
+        with flag_override(config, ["readonly", "struct"], [False, False]):
+            config.hydra.sweeper.params = axes
+        sweep.Sweep(call="1").on_multirun_start(config)
+    (folder,) = ending.started
     return folder
 
 
@@ -57,7 +57,7 @@ def test_jobs_of_an_earlier_command_are_not_forgotten(tmp_path, monkeypatch):
 def run(monkeypatch, capfd, *words: str, code: int) -> list[str]:
     """The lines on stderr of ``netslim WORDS``."""
     GlobalHydra.instance().clear()
-    sweep.started.clear()
+    ending.started.clear()
     monkeypatch.setattr(sys, "argv", ["netslim", *words])
     with pytest.raises(SystemExit) as stop:
         application.main()
@@ -72,7 +72,7 @@ def test_the_command_that_repeats_a_job_keeps_where_the_configuration_came_from(
         "defaults:\n- config\n- override net: mine\n- _self_\nepochs: 1\nfinetune:\n  epochs: 0\n"
     )
     flags = ["--config-dir", str(tmp_path), "--config-name", "my"]
-    err = run(monkeypatch, capfd, "-m", *flags, "ratio=1.5,0.99", f"outputs={tmp_path}", code=1)
+    err = run(monkeypatch, capfd, "-m", *flags, "ratio=0.98,0.99", f"outputs={tmp_path}", code=1)
     repeated = shlex.split(err[-2])
     assert repeated == ["netslim", *flags, "ratio=0.99", f"outputs={tmp_path}"]
     assert "netslim: 2 of 2 jobs did not finish:" in err
@@ -90,26 +90,26 @@ def test_jobs_that_differ_in_another_setting_keep_their_own_log(tmp_path):
 
 def test_a_job_that_left_no_word_is_named_with_where_it_ran(tmp_path, capsys):
     overrides = ["lambda=0", "ratio=0.5"]
-    job_status.note(tmp_path, overrides, job_status.RUNNING, command="netslim lambda=0 ratio=0.5")
-    sweep.started[tmp_path] = [overrides]
-    assert sweep.summary() == 1
+    states = job_status.folder(tmp_path)
+    job_status.note(states, overrides, job_status.RUNNING, command="netslim lambda=0 ratio=0.5")
+    ending.started[tmp_path] = [overrides]
+    assert ending.summary() == 1
     err = capsys.readouterr().err
     assert "1 of 1 jobs did not finish" in err
     assert f"ended without a word (process {json.loads(next(tmp_path.rglob('*.json')).read_text())['pid']} on " in err
     assert "    netslim lambda=0 ratio=0.5\n" in err
-    job_status.note(tmp_path, overrides, job_status.FINISHED, command="", value=0.9)
-    assert sweep.summary() == 0
-    job_status.forget(tmp_path, [])
-    assert job_status.reason(job_status.read(tmp_path, overrides)) == "was not started"
+    job_status.note(states, overrides, job_status.FINISHED, command="", value=0.9)
+    assert ending.summary() == 0
+    assert job_status.reason(job_status.read(job_status.folder(tmp_path, "other"), overrides)) == "was not started"
 
 
 def test_one_job_per_gpu_or_per_threads(monkeypatch):
-    monkeypatch.setattr(sweep, "processor_cores", lambda: 8)
+    monkeypatch.setattr(resolvers, "processor_cores", lambda: 8)
     monkeypatch.setattr(gpu_lease, "visible", list)
-    assert [sweep.workers(threads, 1, "auto") for threads in (None, 1, 3, 16)] == [1, 8, 2, 1]
+    assert [resolvers.workers(threads, 1, "auto") for threads in (None, 1, 3, 16)] == [1, 8, 2, 1]
     monkeypatch.setattr(gpu_lease, "visible", lambda: ["0", "1", "2", "3"])
-    assert [sweep.workers(1, devices, "auto") for devices in (1, 2, 3, "auto", 8)] == [4, 2, 1, 1, 1]
-    assert sweep.workers(2, 1, "cpu") == 4
+    assert [resolvers.workers(1, devices, "auto") for devices in (1, 2, 3, "auto", 8)] == [4, 2, 1, 1, 1]
+    assert resolvers.workers(2, 1, "cpu") == 4
 
 
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/joblib' is validated")  # as at the top of sweep.py

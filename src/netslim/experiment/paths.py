@@ -27,7 +27,6 @@ from filelock import FileLock, Timeout
 from netslim.experiment import records
 from netslim.files import Record, read_json, write_json
 from netslim.measure.environment import updated
-from netslim.training import distributed
 
 log = logging.getLogger("netslim")
 AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
@@ -86,6 +85,8 @@ def stage(
     Raises:
         ValueError: a record belongs to other settings than its folder's name says (the folder was copied or edited).
     """
+    from netslim.training import distributed  # here: the command and the report read records without torch
+
     folder = sweep / f"{kind}_{label(**labels)}_{digest(settings)}"
     # The kernel releases the lock of a process that dies, so a killed job leaves no stale lock behind.
     lock = FileLock(folder / ".lock", mode=0o666)

@@ -5,14 +5,44 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from netslim.experiment import paths
+
 PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+def answer_version() -> None:
+    """``netslim --version`` says netslim's own; without this Hydra would say its own."""
+    if "--version" in sys.argv[1:]:
+        print(f"netslim {version('netslim')}")
+        sys.exit()
+
+
+def folder(config: DictConfig) -> Path:
+    """Where everything goes that this configuration makes: the folder outputs/name.
+
+    Raises:
+        ValueError: one of the two is no name of a folder.
+    """
+    for key in ("outputs", "name"):
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+            raise ValueError(f"{key}={value} is no name of a folder; give one, such as {key}=lab4")
+    return paths.sweep_folder(str(config.outputs), str(config.name))
+
+
+def compose_all(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
+    """The configuration of every job of a sweep, as its launcher will compose it."""
+    loader = GlobalHydra.instance().config_loader()
+    return [loader.load_sweep_config(config, list(job)) for job in jobs]
 
 
 def typed() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable
@@ -15,11 +14,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from netslim.experiment import paths
+from netslim.launch.settings import SETTINGS, unknown
 from netslim.training.classification import SlimmingTask
 
-GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
-PLAIN = ("lambda", "ratio", "seed", "epochs", "finetune", "label_smoothing", "channels_last", "compile", "threads")
-SETTINGS = (*GROUPS, *PLAIN, "outputs", "name")
 OWN = {"max_epochs": "epochs=", "callbacks": "", "logger": "", "default_root_dir": "outputs="}  # of the trainer
 
 RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")
@@ -70,12 +67,6 @@ def _check_added(cfg: DictConfig) -> None:
     for key, remedy in OWN.items():
         if key in cfg.trainer:
             raise ValueError(f"trainer.{key} is set by netslim itself" + (f"; use {remedy}" if remedy else ""))
-
-
-def unknown(key: str) -> str:
-    """What to say of a setting that does not exist."""
-    close = difflib.get_close_matches(key, SETTINGS, 1)
-    return f"there is no setting {key!r}{f', perhaps {close[0]}' if close else ''}; netslim --cfg job shows all"
 
 
 def _network_name(cfg: DictConfig) -> str:

@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 log = logging.getLogger("netslim")
@@ -25,6 +24,8 @@ POLL = 0.05  # seconds between two looks at the locks
 
 def visible() -> list[str]:
     """The GPUs of this machine that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch  # here: a command that starts no job asks for no GPU, and torch costs two seconds
+
     count = torch.cuda.device_count()  # asks the driver's management library; CUDA itself stays untouched
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = named.split(",") if named is not None else [str(number) for number in range(count)]

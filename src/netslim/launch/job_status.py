@@ -1,53 +1,86 @@
-"""What became of each job of a sweep: a small file per job, written where the job runs, read where the sweep ends.
+"""What became of each job of a call of ``netslim -m``: a small file per job, written where the job runs, read where the
+sweep ends.
 
-A job that is killed with the process that runs it leaves "running" behind: that is how the end of the sweep knows.
+Every call has files of its own, so that a second call of the same sweep, which runs beside the first or is killed,
+cannot change what the first one learns. A job that is killed with its process leaves "running" behind.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+import msgspec
+
+from netslim import files
 from netslim.experiment import paths
-from netslim.files import Record, read_json, write_json
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+CALL = uuid.uuid4().hex[:12]  # this process's call; the configuration carries it to where its jobs run
+
+
+class Status(msgspec.Struct, kw_only=True, frozen=True):
+    """The state of a job, the command that repeats it, its result or why it failed, and where it ran."""
+
+    state: Literal["running", "finished", "failed"]
+    command: str = ""
+    value: float | None = None
+    reason: str = ""
+    host: str = ""
+    pid: int = 0
+
+    @property
+    def number(self) -> float:
+        """The job's result; nan where it has none."""
+        return math.nan if self.value is None else self.value
+
+
+def folder(sweep: Path, call: str | None = None) -> Path:
+    """Where a call keeps the states of its jobs; default: the call of this process."""
+    return sweep / "logs" / "status" / (call or CALL)
 
 
 def note(
-    sweep: Path, overrides: Sequence[str], state: str, *, command: str, value: float | None = None, reason: str = ""
-) -> None:
-    """Write the state of the job with these overrides, the command that repeats it, its result or why it failed."""
-    where = {"host": platform.node(), "pid": os.getpid()}
-    write_json(_path(sweep, overrides), {"state": state, "value": value, "reason": reason, "command": command, **where})
+    states: Path, overrides: Sequence[str], state: Literal["running", "finished", "failed"], *, command: str,
+    value: float | None = None, reason: str = "",
+) -> None:  # fmt: skip
+    """Write the state of the job with these overrides into the folder of its call."""
+    status = Status(
+        state=state, command=command, value=value, reason=reason, host=platform.node(), pid=os.getpid()
+    )  # fmt: skip
+    files.write_bytes(_path(states, overrides), msgspec.json.encode(status) + b"\n")
 
 
-def read(sweep: Path, overrides: Sequence[str]) -> Record | None:
-    """What is known of the job; None when it has never started."""
-    path = _path(sweep, overrides)
-    return read_json(path) if path.exists() else None
+def read(states: Path, overrides: Sequence[str]) -> Status | None:
+    """What is known of the job; None when it has never started. A damaged file is a job that failed, and says so."""
+    path = _path(states, overrides)
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Status)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Status(state="failed", reason=f"its state is unknown: {path} is damaged ({error})")
 
 
-def forget(sweep: Path, jobs: Sequence[Sequence[str]]) -> None:
-    """These jobs are about to be run (again); no jobs stands for all of them."""
-    for path in [_path(sweep, overrides) for overrides in jobs] or _folder(sweep).glob("*.json"):
-        path.unlink(missing_ok=True)
+def failure(states: Path, overrides: Sequence[str]) -> str | None:
+    """Why this job has failed in this call already, which goes on after a worker was killed; None if it has not."""
+    known = read(states, overrides)
+    return known.reason if known is not None and known.state == FAILED else None
 
 
-def reason(record: Record | None) -> str:
+def reason(status: Status | None) -> str:
     """Why a job has not finished, in one line."""
-    if record is None:
+    if status is None:
         return "was not started"
-    if record["state"] == RUNNING:
-        return f"ended without a word (process {record['pid']} on {record['host']} was killed, or still runs)"
-    return str(record["reason"])
+    if status.state == RUNNING:
+        return f"ended without a word (process {status.pid} on {status.host} was killed, or still runs)"
+    return status.reason
 
 
-def _folder(sweep: Path) -> Path:
-    return sweep / "logs" / "status"
-
-
-def _path(sweep: Path, overrides: Sequence[str]) -> Path:
-    return _folder(sweep) / f"{paths.digest({'overrides': list(overrides)})}.json"
+def _path(states: Path, overrides: Sequence[str]) -> Path:
+    return states / f"{paths.digest({'overrides': list(overrides)})}.json"

@@ -22,7 +22,6 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import OmegaConf
 
-from netslim.experiment import paths
 from netslim.launch import command_line, job_status
 from netslim.launch.job_process import JobFailed
 
@@ -36,7 +35,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     """Submit the jobs of a sweep as one array, and wait for them."""
     config, params = launcher.config, launcher.params
     HydraConfig.instance().set_config(config)
-    folder = paths.sweep_folder(config.outputs, config.name)
+    states = job_status.folder(command_line.folder(config), config.hydra.callbacks.sweep.call)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     calls = [
         (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
@@ -46,7 +45,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     for job, overrides in zip(jobs, job_overrides, strict=True):
         log.info("\tSlurm job %s: %s", job.job_id, " ".join(filter_overrides(overrides)))
     log.info("Output in %s; to give up: scancel %s", params["submitit_folder"], jobs[0].job_id.split("_")[0])
-    return wait(folder, {job.job_id: list(overrides) for job, overrides in zip(jobs, job_overrides, strict=True)})
+    return wait(states, {job.job_id: list(overrides) for job, overrides in zip(jobs, job_overrides, strict=True)})
 
 
 def _executor(params: Mapping[str, Any]) -> submitit.AutoExecutor:
@@ -59,21 +58,24 @@ def _executor(params: Mapping[str, Any]) -> submitit.AutoExecutor:
     return executor
 
 
-def wait(sweep: Path, jobs: dict[str, list[str]]) -> list[JobReturn]:
-    """Wait until every job (Slurm's number -> overrides) has ended or is lost; what became of each."""
+def wait(states: Path, jobs: dict[str, list[str]]) -> list[JobReturn]:
+    """Wait until every job (Slurm's number -> overrides) has ended or is lost; what became of each.
+
+    states: the folder in which the jobs of this call write their states.
+    """
     ended: dict[str, JobReturn] = {}
     gone: dict[str, float] = {}  # since when a job without a last word is not in the queue
     while len(ended) < len(jobs):
         time.sleep(POLL)
         queued = queue()  # before the statuses: what it no longer holds has written its last word
         for number in jobs.keys() - ended.keys():
-            record = job_status.read(sweep, jobs[number])
-            if record is not None and record["state"] != job_status.RUNNING:
+            record = job_status.read(states, jobs[number])
+            if record is not None and record.state != job_status.RUNNING:
                 ended[number] = _returned(jobs[number], record)
             elif queued is None or number in queued:
                 gone.pop(number, None)
             elif time.monotonic() - gone.setdefault(number, time.monotonic()) > GRACE:
-                ended[number] = _returned(jobs[number], _lose(sweep, number, jobs[number]))
+                ended[number] = _returned(jobs[number], _lose(states, number, jobs[number]))
     return [ended[number] for number in jobs]
 
 
@@ -84,16 +86,16 @@ def queue() -> set[str] | None:
     return set(answer.stdout.split()) if answer.returncode == 0 else None
 
 
-def _lose(sweep: Path, number: str, overrides: list[str]) -> paths.Record:
-    known = job_status.read(sweep, overrides)
+def _lose(states: Path, number: str, overrides: list[str]) -> job_status.Status:
+    known = job_status.read(states, overrides)
     reason = f"Slurm job {number} left the queue without a result (killed, cancelled, or its node failed)"
-    again = known["command"] if known else command_line.alone(overrides)
-    job_status.note(sweep, overrides, job_status.FAILED, command=again, reason=reason)
+    again = known.command if known is not None and known.command else command_line.alone(overrides)
+    job_status.note(states, overrides, "failed", command=again, reason=reason)
     log.error("%s; to repeat just this one: %s", reason, again)
-    return {"state": job_status.FAILED, "reason": reason}
+    return job_status.Status(state="failed", reason=reason)
 
 
-def _returned(overrides: list[str], record: paths.Record) -> JobReturn:
-    if record["state"] == job_status.FINISHED:
-        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=record["value"])
-    return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=JobFailed(record["reason"]))
+def _returned(overrides: list[str], status: job_status.Status) -> JobReturn:
+    if status.state == job_status.FINISHED:
+        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=status.number)
+    return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=JobFailed(status.reason))

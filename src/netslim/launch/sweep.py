@@ -1,16 +1,16 @@
-"""Around a run or a sweep: the list of its jobs, what became of them, and the report at the end."""
+"""Before a run or a sweep: the list of its jobs, all checked before the first one trains; and each job's state.
+
+Hydra imports this module at every start, ``netslim --help`` too, so it loads neither torch nor Lightning.
+"""
 
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
-import sys
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
@@ -18,19 +18,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from netslim import report
 from netslim.experiment import paths, records
-from netslim.launch import command_line, gpu_lease, job_status
-from netslim.measure.environment import processor_cores
-from netslim.training import distributed
+from netslim.launch import command_line, ending, errors, job_status
 
 log = logging.getLogger("netslim")
-
-# conf/hydra/launcher/ overrides the plugins' defaults under the plugins' names; that they validate it is welcome.
-warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 PLUGINS = {  # choice -> the extra that installs it, what it installs
     "launcher=joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
@@ -38,7 +31,6 @@ PLUGINS = {  # choice -> the extra that installs it, what it installs
     "launcher=ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
     "sweeper=optuna": ("optuna", "hydra_plugins.hydra_optuna_sweeper"),
 }
-started: dict[Path, list[list[str]]] = {}  # folder -> jobs: what is due when this process ends
 
 
 class Sweep(Callback):
@@ -47,78 +39,53 @@ class Sweep(Callback):
     The first half runs in the process of the sweep, the second where the launcher runs the job.
     """
 
+    def __init__(self, call: str) -> None:
+        """call: whose states the jobs write, see job_status.py."""
+        self.call = call
+
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        folder = _folder(config)
-        if not distributed.is_rank_zero():
+        job = list(config.hydra.overrides.task)
+        _check([config], [job])
+        if not _is_rank_zero():
             return
+        folder = _folder(config)
         if paths.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
-            paths.write_sweep(folder, command_line.typed(), [list(config.hydra.overrides.task)])
-        started[folder] = []
+            paths.write_sweep(folder, command_line.typed(), [job])
+            ending.wrote.add(folder)
+        ending.started[folder] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        folder, jobs = _folder(config), grid(config)
         _check_installed(config)
-        if not distributed.is_rank_zero() or folder in started:  # the latter: it goes on after a worker was killed
+        folder, jobs = _folder(config), grid(config)
+        _check(command_line.compose_all(config, jobs) or [config], jobs)
+        if not _is_rank_zero() or folder in ending.started:  # the latter: it goes on after a worker was killed
             return
         paths.write_sweep(folder, command_line.typed(), jobs, earlier=_earlier(folder, jobs))
-        job_status.forget(folder, jobs)
-        started[folder] = jobs
+        ending.started[folder] = jobs
         signal.signal(signal.SIGTERM, _stop)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        known = failure(_folder(config), config.hydra.overrides.task)
-        if config.hydra.mode == RunMode.MULTIRUN and distributed.is_rank_zero() and known is None:
-            _note(config, job_status.RUNNING)
+        if config.hydra.mode != RunMode.MULTIRUN or not _is_rank_zero():
+            return
+        if job_status.failure(self._states(config), config.hydra.overrides.task) is None:
+            self._note(config, "running")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if config.hydra.mode != RunMode.MULTIRUN or not distributed.is_rank_zero():
+        if config.hydra.mode != RunMode.MULTIRUN or not _is_rank_zero():
             return
         if job_return.status == JobStatus.COMPLETED:
-            _note(config, job_status.FINISHED, value=job_return.return_value)
+            self._note(config, "finished", value=job_return.return_value)
             return
         error = job_return._return_value  # the property of that name raises it
-        _note(config, job_status.FAILED, reason=" ".join(str(error).split()) or type(error).__name__)
+        self._note(config, "failed", reason=" ".join(str(error).split()) or type(error).__name__)
         log.error("job failed; to repeat just this one: %s", command_line.repeat(config.hydra))
 
+    def _note(self, config: DictConfig, state: Any, **result: Any) -> None:
+        again = command_line.repeat(config.hydra)
+        job_status.note(self._states(config), config.hydra.overrides.task, state, command=again, **result)
 
-def failure(folder: Path, overrides: Sequence[str]) -> str | None:
-    """Why this job has failed in this sweep already, which goes on after a worker was killed; None if it has not."""
-    known = job_status.read(folder, overrides)
-    return known["reason"] if known is not None and known["state"] == job_status.FAILED else None
-
-
-def report_all() -> None:
-    """Build the report of what this process started; jobs that are missing are named in it."""
-    for folder in started:
-        if paths.load_jobs(folder):
-            shown = shlex.quote(str(folder))
-            print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {shown}", flush=True)
-
-
-def withdraw() -> None:
-    """Forget a command that was refused before it began anything, so that no report waits for its jobs."""
-    for folder in started:
-        if not any(folder.glob("*/settings.json")):
-            (folder / "sweep.json").unlink(missing_ok=True)
-
-
-def summary() -> int:
-    """Name every job of this process's sweeps that did not finish, why, and what repeats it. Returns their number."""
-    missing = 0
-    for folder, jobs in started.items():
-        known = [(overrides, job_status.read(folder, overrides)) for overrides in jobs]
-        lost = [
-            (overrides, record) for overrides, record in known if not record or record["state"] != job_status.FINISHED
-        ]
-        missing += len(lost)
-        if lost:
-            print(f"\nnetslim: {len(lost)} of {len(jobs)} jobs did not finish:", file=sys.stderr)
-        for overrides, record in lost:
-            again = record["command"] if record else command_line.alone(overrides)
-            print(f"  {job_status.reason(record)}\n    {again}", file=sys.stderr)
-    if missing:
-        print("The same command runs only what is missing.", file=sys.stderr)
-    return missing
+    def _states(self, config: DictConfig) -> Path:
+        return job_status.folder(_folder(config), self.call)
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -131,16 +98,27 @@ def grid(config: DictConfig) -> list[list[str]]:
     return [list(job) for job in jobs]
 
 
-def workers(threads: int | None, devices: Any, accelerator: str) -> int:
-    """How many jobs this machine runs side by side: one per ``devices`` GPUs, or without any, per ``threads`` cores."""
-    gpus = [] if accelerator == "cpu" else gpu_lease.visible()
-    if gpus:
-        each = devices if isinstance(devices, int) and devices > 0 else len(gpus)
-        return max(1, len(gpus) // each)
-    return max(1, processor_cores() // threads) if threads else 1
+def _check(configs: Sequence[DictConfig], jobs: Sequence[Sequence[str]]) -> None:
+    from netslim.launch import checks  # here, and in _is_rank_zero: they need torch and Lightning, which cost seconds
+
+    for number, config in enumerate(configs):
+        try:
+            checks.check(config)
+        except Exception as error:
+            if len(jobs) < 2 or (said := errors.mistake(error)) is None:
+                raise
+            raise ValueError(f"{said} (job {number + 1} of {len(jobs)}: {' '.join(jobs[number])})") from None
 
 
-OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)
+def _is_rank_zero() -> bool:
+    from netslim.training import distributed
+
+    return distributed.is_rank_zero()
+
+
+def _folder(config: DictConfig) -> Path:
+    HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra itself sets it only when a job starts
+    return command_line.folder(config)
 
 
 def _check_installed(config: DictConfig) -> None:
@@ -156,22 +134,9 @@ def _earlier(folder: Path, jobs: list[list[str]]) -> list[records.Asked]:
     known = paths.load_sweep(folder)
     if known is None:
         return []
-    left = [
-        records.Asked(command=part.command, jobs=[job for job in part.jobs if job not in jobs])
-        for part in (known, *known.earlier)
-    ]
-    return [part for part in left if part.jobs]
+    parts = [(part.command, [job for job in part.jobs if job not in jobs]) for part in (known, *known.earlier)]
+    return [records.Asked(command=command, jobs=left) for command, left in parts if left]
 
 
-def _folder(config: DictConfig) -> Path:
-    HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra itself sets it only when a job starts
-    return paths.sweep_folder(config.outputs, config.name)
-
-
-def _note(config: DictConfig, state: str, **result: Any) -> None:
-    again = command_line.repeat(config.hydra)
-    job_status.note(_folder(config), config.hydra.overrides.task, state, command=again, **result)
-
-
-def _stop(*_: Any) -> None:
-    raise SIGTERMException
+def _stop(*_: Any) -> NoReturn:
+    raise errors.Stopped(errors.TERMINATED)

@@ -10,9 +10,6 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 PACKAGES = ("netslim", "torch", "torchvision", "lightning")
 
 
@@ -47,6 +44,9 @@ def updated(earlier: Mapping[str, str]) -> str:
 
 def hardware() -> str:
     """One line: accelerators if torch sees any, the processor cores this process may use, how many processes."""
+    import torch  # here: a report asks for versions only, and starts without torch
+    import torch.distributed as dist
+
     cores = f"{processor_cores()} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         cores = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"

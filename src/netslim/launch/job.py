@@ -1,0 +1,126 @@
+"""One job of the command: its configuration as objects, its GPUs, its process, and the pipeline."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from netslim.experiment import paths, pipeline
+from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status
+from netslim.training import allocator, distributed
+
+log = logging.getLogger("netslim")
+
+NOISE = (  # true, and nothing the reader could do about
+    r".*does not have many workers.*",  # batches come from memory
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
+    r".*srun.*command is available.*",
+    r".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming means
+    r".*It is recommended to use `self.log.*sync_dist=True",  # rank 0 measures the slim network alone
+)
+
+
+def run(cfg: DictConfig) -> float:
+    """Run one job, in a process of its own where it is one of a sweep. Returns its validation accuracy."""
+    quiet()
+    if _hydra().mode == RunMode.MULTIRUN:  # the sweep's other jobs go on; Hydra raises the error at its end
+        states = job_status.folder(command_line.folder(cfg), _hydra().callbacks.sweep.call)
+        if (known := job_status.failure(states, _hydra().overrides.task)) is not None:
+            raise job_process.JobFailed(known)
+        return job_process.run(partial(_job, cfg, _position(cfg)), errors.mistake, command_line.repeat(_hydra()))
+    try:
+        return _job(cfg, "1 of 1")
+    except Exception as error:
+        said = errors.mistake(error)
+        if said is None:
+            raise
+        ending.withdraw()
+        errors.leave(errors.Answer(errors.MISTAKE, said))  # Hydra would add lines of its own to an error
+
+
+def quiet() -> None:
+    """Lightning's lines once, through Hydra's logging, warnings and worse only; no warnings without a remedy."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+    if not distributed.is_rank_zero():
+        log.setLevel(logging.WARNING)  # rank 0 says it
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+def _hydra() -> DictConfig:
+    """Hydra's own part of the configuration."""
+    return cast(DictConfig, HydraConfig.get())
+
+
+def _job(cfg: DictConfig, position: str) -> float:
+    allocator.keep_freed_memory()
+    if cfg.threads is not None:
+        torch.set_num_threads(config.number(cfg, "threads", int, least=1))
+    arguments = config.arguments(cfg)
+    strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
+    log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
+    folder = command_line.folder(cfg)
+    with ExitStack() as leases:
+        if _hydra().mode == RunMode.MULTIRUN:
+            if _hydra().runtime.choices["hydra/launcher"] != "basic":
+                os.environ["TQDM_DISABLE"] = "1"  # bars of jobs side by side would overwrite each other
+            _check_launcher(arguments["trainer"])
+            _lease(cfg, arguments, leases)
+        job = pipeline.run(folder, **arguments, command=command_line.repeat(_hydra()))
+    return _score(folder, job)
+
+
+def _score(folder: Path, job: paths.Record) -> float:
+    """Validation accuracy at the end of fine-tuning: what a search may look at; nan where there is none."""
+    tuned = paths.finished(folder / job["finetune"]) if job["finetune"] else None
+    return float(tuned["epochs"][-1].get("val_accuracy", "nan")) if tuned else math.nan
+
+
+def _check_launcher(trainer: Callable[..., Trainer]) -> None:
+    """Refuse what would hang: Lightning starts a job's other processes itself only where no scheduler does."""
+    launcher = _hydra().runtime.choices["hydra/launcher"]
+    devices = trainer(logger=False, enable_checkpointing=False).world_size
+    if launcher not in ("basic", "joblib") and devices > 1 and not distributed.started_elsewhere():
+        raise ValueError(
+            f"{devices} devices per job under hydra/launcher={launcher}, whose processes cannot start others; use "
+            f"hydra/launcher=basic or joblib, hydra/launcher=submitit_slurm with tasks_per_node "
+            "as many as trainer.devices, or one device per job (trainer=default)"
+        )
+
+
+def _lease(cfg: DictConfig, arguments: dict[str, Any], leases: ExitStack) -> None:
+    """Give the job its own GPUs, where jobs share a machine's and nobody else hands them out, as Slurm and Ray do."""
+    gpus = gpu_lease.visible()
+    if _hydra().runtime.choices["hydra/launcher"] in ("submitit_slurm", "ray"):
+        return
+    if not gpus or not job_process.possible() or cfg.trainer.accelerator not in ("auto", "gpu", "cuda"):
+        return
+    if cfg.trainer.devices == 1:  # with the first data, so that a job which waits for another's stage holds none
+        arguments["data"] = gpu_lease.before(arguments["data"], 1, leases)
+    elif isinstance(cfg.trainer.devices, (int, str)):  # before the job's other processes start; a list is a choice
+        count = int(cfg.trainer.devices) if str(cfg.trainer.devices).isdigit() else len(gpus)
+        gpu_lease.take(count, leases)
+
+
+def _position(cfg: DictConfig) -> str:
+    asked = paths.load_sweep(command_line.folder(cfg))
+    number = _hydra().job.num + 1
+    return f"{number} of {len(asked.jobs)}" if asked is not None and asked.jobs else f"{number}"
