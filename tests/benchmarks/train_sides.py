@@ -23,7 +23,7 @@ from torch import Tensor
 
 from netslim.data import Images
 from netslim.experiment import pipeline
-from netslim.launch import command_line, config, job
+from netslim.launch import command_line, config, quiet
 from netslim.training.allocator import keep_freed_memory
 from netslim.training.gamma_histogram import GammaHistogram
 
@@ -156,7 +156,7 @@ def side(name: str, overrides: list[str], threads: int, seconds: float, pipe: Co
     """What a process of its own runs."""
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
-    job.quiet()
+    quiet.quiet()
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     with initialize_config_dir(str(command_line.CONF), version_base="1.3"):
         cfg = compose("config", overrides, return_hydra_config=True)

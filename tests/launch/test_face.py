@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-PUBLISHED = Path(__file__).parents[2] / "outputs" / "published"
 HEAVY = {"torch", "torchvision", "lightning", "pytorch_lightning"}
 
 
@@ -43,11 +41,3 @@ def test_a_command_that_starts_no_job_imports_no_torch(words: list[str], code: i
     assert "hydra" in modules  # the list is one
     assert not modules & HEAVY
     assert not list(tmp_path.iterdir())
-
-
-def test_a_report_imports_no_torch(tmp_path: Path) -> None:
-    shutil.copytree(PUBLISHED / "lab4_small", tmp_path / "lab")
-    said, modules = imported("netslim.report", "lab", cwd=tmp_path, code=0)
-    assert "lab/report/index.html" in said
-    assert "matplotlib" in modules
-    assert not modules & HEAVY

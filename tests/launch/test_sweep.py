@@ -51,7 +51,7 @@ def test_jobs_of_an_earlier_command_are_not_forgotten(tmp_path, monkeypatch):
         ["lambda=0.001", "ratio=0.9"],
         ["lambda=0", "ratio=0.5"],
     ]
-    assert [len(part["jobs"]) for part in unfinished.asked(paths.load_sweep(first))] == [1, 2, 1]
+    assert [len(part.jobs) for part in unfinished.asked(paths.load_sweep(first))] == [1, 2, 1]
 
 
 def run(monkeypatch, capfd, *words: str, code: int) -> list[str]:

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from netslim.launch import command_line, config
+from netslim.launch import command_line, config, quiet
 
 # Settings of the Trainer with which a training would end early and be recorded as whole, or could not be recorded.
 REFUSED = {
@@ -33,6 +33,7 @@ def check(job: DictConfig) -> None:
     Raises:
         ValueError: a setting has no value, one that cannot be, or names what does not exist.
     """
+    quiet.quiet()
     HydraConfig.instance().set_config(job)
     command_line.folder(job)
     settings = copy.deepcopy(job)

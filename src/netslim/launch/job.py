@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -19,24 +18,15 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from netslim.experiment import paths, pipeline
-from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status
+from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, quiet
 from netslim.training import allocator, distributed
 
 log = logging.getLogger("netslim")
 
-NOISE = (  # true, and nothing the reader could do about
-    r".*does not have many workers.*",  # batches come from memory
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
-    r".*srun.*command is available.*",
-    r".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming means
-    r".*It is recommended to use `self.log.*sync_dist=True",  # rank 0 measures the slim network alone
-)
-
 
 def run(cfg: DictConfig) -> float:
     """Run one job, in a process of its own where it is one of a sweep. Returns its validation accuracy."""
-    quiet()
+    quiet.quiet()
     if _hydra().mode == RunMode.MULTIRUN:  # the sweep's other jobs go on; Hydra raises the error at its end
         states = job_status.folder(command_line.folder(cfg), _hydra().callbacks.sweep.call)
         if (known := job_status.failure(states, _hydra().overrides.task)) is not None:
@@ -50,19 +40,6 @@ def run(cfg: DictConfig) -> float:
             raise
         ending.withdraw()
         errors.leave(errors.Answer(errors.MISTAKE, said))  # Hydra would add lines of its own to an error
-
-
-def quiet() -> None:
-    """Lightning's lines once, through Hydra's logging, warnings and worse only; no warnings without a remedy."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-        logger.setLevel(logging.WARNING)
-    if not distributed.is_rank_zero():
-        log.setLevel(logging.WARNING)  # rank 0 says it
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message)
 
 
 def _hydra() -> DictConfig:

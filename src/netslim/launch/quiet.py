@@ -1,0 +1,30 @@
+"""What a job does not say."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from netslim.training import distributed
+
+NOISE = (  # true, and nothing the reader could do about
+    r".*does not have many workers.*",  # batches come from memory
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
+    r".*srun.*command is available.*",
+    r".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming means
+    r".*It is recommended to use `self.log.*sync_dist=True",  # rank 0 measures the slim network alone
+)
+
+
+def quiet() -> None:
+    """Lightning's lines once, through Hydra's logging, warnings and worse only; no warnings without a remedy."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+    if not distributed.is_rank_zero():
+        logging.getLogger("netslim").setLevel(logging.WARNING)  # rank 0 says it
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
