@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netslim.engine import Selection, mask, select_channels, slim
     from netslim.measure.cost import Cost, count
     from netslim.method.recovery import recalibrate
+    from netslim.method.steps import penalize
     from netslim.modules import bn_layers
     from netslim.slim_file import load, save
     from netslim.training.classification import SlimmingTask
@@ -41,6 +42,7 @@ __all__ = [
     "count",
     "load",
     "mask",
+    "penalize",
     "recalibrate",
     "save",
     "select_channels",
@@ -50,6 +52,7 @@ __all__ = [
 HOME = {
     **dict.fromkeys(("Selection", "mask", "select_channels", "slim"), "engine"),
     **dict.fromkeys(("Cost", "count"), "measure.cost"),
+    "penalize": "method.steps",
     "recalibrate": "method.recovery",
     "bn_layers": "modules",
     **dict.fromkeys(("load", "save"), "slim_file"),

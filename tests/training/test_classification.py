@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn import functional as F
@@ -232,3 +232,33 @@ def test_a_network_without_batchnorm_cannot_be_penalised():
     bare = nn.Sequential(nn.Flatten(), nn.Linear(32, 3)).double()
     with pytest.raises(ValueError, match="no trainable BatchNorm"):
         lightning_loop(SlimmingTask(bare, optimizer=SGD, strength=0.1), batches())
+
+
+def test_a_rate_of_zero_and_frozen_scales_never_pass_for_a_training_with_the_penalty():
+    with pytest.raises(ValueError, match="the learning rate is 0"):
+        lightning_loop(SlimmingTask(network(), optimizer=partial(torch.optim.SGD, lr=0.0), strength=0.1), batches())
+    frozen = network()
+    for gamma in bn_scales(frozen):
+        gamma.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"λ = 0\.1 never reached a γ: every γ was frozen"):
+        lightning_loop(SlimmingTask(frozen, optimizer=SGD, strength=0.1), batches())
+
+
+def test_the_penalty_follows_what_is_frozen_and_unfrozen():
+    class Turns(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            module.network[1].requires_grad_(batch_idx > 3)
+            module.network[5].requires_grad_(batch_idx <= 3)
+
+    task = SlimmingTask(network(), optimizer=partial(torch.optim.SGD, lr=RATE), strength=STRENGTH, channels_last=False)
+    lightning_loop(task, batches(), callbacks=[Turns()])
+    oracle = network()
+    optimizer = torch.optim.SGD(oracle.parameters(), lr=RATE)
+    for index, (images, labels) in enumerate(batches()):
+        oracle[1].requires_grad_(index > 3)
+        oracle[5].requires_grad_(index <= 3)
+        optimizer.zero_grad()
+        penalty = STRENGTH * sum(gamma.abs().sum() for gamma in bn_scales(oracle))
+        (F.cross_entropy(oracle(images), labels) + penalty).backward()
+        optimizer.step()
+    assert largest_difference(task.network, oracle) < 1e-12

@@ -51,6 +51,7 @@ class Penalty(Protocol):
         Args:
             step: lr · λ, how far the step just taken may move them; 0 where the step was skipped.
         """
+        return
 
     def budget(self, strength: float, rates: Iterable[float], momentum: float) -> float | None:
         """How far λ = ``strength`` alone can move a γ over steps at these learning rates; None (default): unknown."""

@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from netslim.modules import bn_layers
 
 
+def all_scales(model: nn.Module) -> list[nn.Parameter]:
+    """All γ, frozen ones too, each once: a list of parameters of shape (C,)."""
+    return list({id(m.weight): m.weight for m in bn_layers(model).values()}.values())
+
+
 def bn_scales(model: nn.Module) -> list[nn.Parameter]:
     """The γ that training may change, each once: a list of parameters of shape (C,)."""
-    unique = {id(m.weight): m.weight for m in bn_layers(model).values() if m.weight.requires_grad}
-    return list(unique.values())
+    return [gamma for gamma in all_scales(model) if gamma.requires_grad]
 
 
 @torch.no_grad()

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from netslim.method import penalties, scales
-from netslim.training.sparsity import penalty_weight
+from netslim.method import scales
+from netslim.method.penalties import Penalty
+from netslim.training.sparsity import Term
 from netslim.training.task import ACCURACY
 
 
 class SlimmingTask(LightningModule):
-    """Image classification with cross-entropy, and L1 on the BatchNorm scales (equation 1 of the paper).
+    """Image classification with cross-entropy, and a penalty on the BatchNorm scales (equation 1 of the paper).
 
     Args:
         network: maps images (N, C, H, W) to logits (N, classes).
@@ -27,6 +28,7 @@ class SlimmingTask(LightningModule):
         scheduler: makes the learning-rate schedule from ``(optimizer, epochs=...)``, stepped once per epoch; None keeps
             the rate.
         strength: λ. 0 trains without the penalty: the baseline, and fine-tuning.
+        penalty: what λ multiplies, default L1.
         label_smoothing: 0 to 1, default 0 as in the paper.
         channels_last: default yes: keep weights and images as (N, H, W, C) in memory, which convolutions run faster on.
             Shapes, names and results stay, up to rounding.
@@ -34,7 +36,7 @@ class SlimmingTask(LightningModule):
             compiled. The network is compiled in place when the fit starts, so its state_dict keeps its keys.
 
     Logs per epoch ``loss/{train,val,test}`` (cross-entropy alone), ``accuracy/{train,val,test}`` (0..1) and
-    ``penalty/l1`` (Σ|γ|, before λ).
+    ``penalty/l1`` (Σ|γ|, before λ; another penalty under its class's name).
     """
 
     metric = ACCURACY
@@ -46,23 +48,25 @@ class SlimmingTask(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
         strength: float = 0.0,
+        penalty: Penalty | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
         compile: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not strength >= 0:
-            raise ValueError(f"λ is {strength}; it must be 0 (no penalty) or positive, such as 1e-4")
+        self._term = Term(strength, penalty)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and under 1")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)
-        self.strength = strength
         self.label_smoothing = label_smoothing
         self._compile = compile
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
-        self._scales: list[nn.Parameter] = []
         self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
+
+    @property
+    def strength(self) -> float:
+        return self._term.strength
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.to(next(self.network.parameters()).dtype)  # trainer.precision=64-true or bf16-true changed it
@@ -100,21 +104,24 @@ class SlimmingTask(LightningModule):
         self.log_dict(scores, on_step=False, on_epoch=True, sync_dist=True, batch_size=count)
 
     def on_fit_start(self) -> None:
-        self._scales = scales.bn_scales(self.network)
-        if self.strength and not self._scales:
-            raise ValueError(f"{type(self.network).__name__} has no trainable BatchNorm scales to penalise; set λ = 0")
+        if self.strength:
+            self._term.check(self.trainer, self.network)
         if self._compile is not None:
             self.network.compile(**self._compile)
 
     def on_train_start(self) -> None:
         self._sums, self._seen = torch.zeros(2, device=self.device), 0
+        if self.strength:
+            self._term.start(self.trainer, self, self.network).attach(self.trainer.optimizers[0])
 
     def on_after_backward(self) -> None:
         """Add λ·sign(γ) to the gradients of γ: the L1 term of equation 1, which never shows in the logged loss."""
         if self.strength:
-            penalties.add_l1_subgradient(
-                self._scales, penalty_weight(self.trainer, self.strength, like=self._scales[0])
-            )
+            self._term.after_backward(self.trainer)
+
+    def on_train_end(self) -> None:
+        if self.strength:
+            self._term.finish(self.trainer)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer = self.trainer
@@ -133,8 +140,9 @@ class SlimmingTask(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._log_over_epochs()
-        if self._scales:
-            self.log("penalty/l1", scales.l1_norm(self._scales), sync_dist=True)
+        penalty, gammas = self._term.penalty, scales.bn_scales(self.network)
+        if gammas:
+            self.log(f"penalty/{type(penalty).__name__.lower()}", penalty.value(gammas), sync_dist=True)
 
     def _log_over_epochs(self) -> None:
         # Lightning takes a metric of this name for the logger's step: curves of all batch sizes lie over each other.

@@ -18,9 +18,15 @@ class GammaHistogram(Callback):
 
     Args:
         every_n_epochs: default 1.
+
+    >>> GammaHistogram(0)
+    Traceback (most recent call last):
+    ValueError: every_n_epochs is 0; it must be a whole number of at least 1
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
+        if not isinstance(every_n_epochs, int) or every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs is {every_n_epochs!r}; it must be a whole number of at least 1")
         self.every_n_epochs = every_n_epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
