@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
+
+
+class Network:
+    """A look at a module tree: what is in it is found once, when it is first asked for, and handed down.
+
+    It holds as long as the tree does; of parameters and buffers it knows which there are, not their values.
+
+    >>> list(Network(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))).norms)
+    ['1']
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """As ``modules_by_name``."""
+        return modules_by_name(self.model)
+
+    @cached_property
+    def norms(self) -> dict[str, _BatchNorm]:
+        """As ``bn_layers``."""
+        return {name: m for name, m in self.modules.items() if isinstance(m, _BatchNorm) and m.weight is not None}
+
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """As ``state``."""
+        tensors: dict[int, tuple[str, Tensor]] = {}
+        for path, module in self.modules.items():
+            for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                if tensor is not None:
+                    tensors.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
+        return dict(tensors.values())
 
 
 def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
@@ -41,18 +75,12 @@ def bn_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     >>> list(bn_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())))
     ['1']
     """
-    modules = modules_by_name(model)
-    return {name: m for name, m in modules.items() if isinstance(m, _BatchNorm) and m.weight is not None}
+    return Network(model).norms
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name; what has several names comes once, under the first."""
-    tensors: dict[int, tuple[str, Tensor]] = {}
-    for path, module in modules_by_name(model).items():
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is not None:
-                tensors.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
-    return dict(tensors.values())
+    return Network(model).state
 
 
 def call(model: nn.Module, example_input: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 
 from netslim import files
 from netslim.engine.cut.plan import ATTRIBUTE, FORMAT, Plan, check_architecture, follow, signature
+from netslim.modules import Network
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -44,7 +45,7 @@ def load(path: str | os.PathLike[str], dense_model: Model) -> Model:
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by netslim.save (format {FORMAT!r})")
     plan: Plan = json.loads(content["plan"])
-    check_architecture(str(path), plan["dense"], signature(dense_model))
+    check_architecture(str(path), plan["dense"], signature(Network(dense_model)))
     small = follow(dense_model, plan)
     small.load_state_dict(content["state"])
     return small

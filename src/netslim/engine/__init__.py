@@ -8,9 +8,13 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
     decide/  which channels can be removed and with whom (coupling), and what must be kept then (liveness)
     cut/     the smaller network, and the plan of what was cut
     verify/  the rules run over the smaller network's tape too: the proof
-    api.py   the public functions; checks.py refuses what cannot be slimmed
+    api.py   the public functions; selection.py what they choose; checks.py refuses what cannot be slimmed
+
+README.md says how it works, what it cannot do, and how to add an operation.
 """
 
-from netslim.engine.api import Selection, mask, select_channels, slim
+from netslim.engine.api import mask, select_channels, slim
+from netslim.engine.ops.table import OpRule, register
+from netslim.engine.selection import Selection
 
-__all__ = ["Selection", "mask", "select_channels", "slim"]
+__all__ = ["OpRule", "Selection", "mask", "register", "select_channels", "slim"]

@@ -11,19 +11,19 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from netslim.method.threshold import check_scales
-from netslim.modules import bn_layers, modules_by_name
+from netslim.modules import Network
 
 COUPLINGS = ("keep", "group", "scatter")
 
 
-def check_model(model: nn.Module) -> None:
+def check_model(network: Network) -> None:
     """Raise where a model cannot be slimmed as it is.
 
     That is: wrapped, sharded, scripted, compiled, quantised, lazy, without values or without BatchNorm.
     """
-    kind = type(model).__name__
+    kind = type(network.model).__name__
     classes: dict[type[nn.Module], str] = {}
-    modules = modules_by_name(model)
+    modules = network.modules
     for name, module in modules.items():
         classes.setdefault(type(module), name)
     for found, name in classes.items():
@@ -32,7 +32,7 @@ def check_model(model: nn.Module) -> None:
         for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
             if tensor is not None and (type(tensor) not in (Tensor, nn.Parameter) or tensor.is_meta):
                 _check_tensor(".".join(filter(None, (kind, name, key))), tensor)
-    layers = bn_layers(model)
+    layers = network.norms
     if not layers:
         why = "frozen, fused or exported ones do not count"
         raise ValueError(f"{kind} has no BatchNorm layer with γ ({why}): there is nothing to slim")
@@ -89,15 +89,15 @@ def check_coupling(coupling: str) -> None:
         raise ValueError(f"coupling must be one of {', '.join(COUPLINGS)}, got {coupling!r}")
 
 
-def check_keep(model: nn.Module, keep: Mapping[str, Tensor]) -> None:
+def check_keep(network: Network, keep: Mapping[str, Tensor]) -> None:
     """Raise where a mask names no BN layer or does not fit it."""
     if not isinstance(keep, Mapping):
         raise ValueError(f"keep must map names of BatchNorm layers to bool tensors, got {type(keep).__name__}")
-    layers = bn_layers(model)
+    layers = network.norms
     for name, stays in keep.items():
         if name not in layers:
             some = ", ".join(map(repr, list(layers)[:3]))
-            kind = type(model).__name__
+            kind = type(network.model).__name__
             raise ValueError(f"keep names {name!r}, which is no BatchNorm layer of {kind} (it has {some}…)")
         gamma = layers[name].weight
         assert isinstance(gamma, Tensor)

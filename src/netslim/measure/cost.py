@@ -14,18 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from netslim.engine.ops.arithmetic import convolution, linear, matrix_product
-from netslim.engine.ops.macs import node_macs
-from netslim.engine.ops.table import RULES, is_pointwise
+from netslim.engine.ops.table import node_macs
 from netslim.engine.trace.recorder import record
-
-# fmt: off
-FREE = {name for name, rule in RULES.items() if rule not in (convolution, linear, matrix_product)} | {
-    "native_layer_norm", "native_group_norm", "max_pool1d", "_adaptive_avg_pool1d", "max", "min", "argmax", "topk",
-    "sort", "copy", "gather", "scatter", "index", "arange", "where", "var", "var_mean", "std", "cumsum", "embedding",
-    "any", "all", "index_copy", "unfold", "im2col", "col2im", "view_as_real", "view_as_complex", "as_strided",
-}
-# fmt: on
+from netslim.modules import Network
 
 
 @dataclass(frozen=True)
@@ -53,14 +44,12 @@ def count(model: nn.Module, example_input: Any) -> Cost:
     >>> count(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.randn(1, 3, 6, 6))
     Cost(params=224, macs=3456, uncounted={})
     """
-    tape, error = record(model, example_input)
+    tape, error = record(Network(model), example_input)
     if error:
         raise ValueError(f"the network does not run on the example input: {error}")
     macs, uncounted = 0, Counter[str]()
     for node in tape.nodes:
         counted = node_macs(tape, node)
-        if counted is not None:
-            macs += counted
-        elif node.name not in FREE and not is_pointwise(node.op, node.name):
-            uncounted[node.name] += 1
-    return Cost(sum(p.numel() for p in model.parameters()), macs, dict(uncounted))
+        macs += counted or 0
+        uncounted[node.name] += counted is None
+    return Cost(sum(p.numel() for p in model.parameters()), macs, dict(+uncounted))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from netslim.engine.trace.modes import tracing_modes
-from netslim.modules import call, tensors_in
+from netslim.modules import call, modules_by_name, tensors_in
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def latency(
         threads: CPU threads; default those that PyTorch uses now.
     """
     x = repeated(example_input, batch)
-    with set_threads(threads), tracing_modes(model, training=False), torch.inference_mode():
+    with set_threads(threads), tracing_modes(modules_by_name(model), training=False), torch.inference_mode():
         _runs(model, x, seconds / 5, least=2)
         runs = _runs(model, x, seconds, least=10)
         used = torch.get_num_threads()

@@ -51,9 +51,22 @@ def threshold(
     >>> threshold({"a": torch.tensor([0.9, -0.1, 0.3]), "b": torch.tensor([0.2])}, 0.5)
     {'a': tensor([ True, False, False]), 'b': tensor([True])}
     """
-    _check(scales, ratio, floor, round_to)
-    widths = np.array([len(gamma) for gamma in scales.values()])
-    ranking = _rank(scales, groups)
+    sizes = {name: gamma.detach().abs() for name, gamma in scales.items()}
+    return remove_lowest(sizes, ratio, floor=floor, groups=groups, round_to=round_to)
+
+
+def remove_lowest(
+    scores: Mapping[str, Tensor],
+    ratio: float,
+    *,
+    floor: int = 1,
+    groups: Mapping[str, Tensor] | None = None,
+    round_to: int = 1,
+) -> dict[str, Tensor]:
+    """As ``threshold``, for any scores of which the lowest are removed first; they may be negative."""
+    _check(scores, ratio, floor, round_to)
+    widths = np.array([len(score) for score in scores.values()])
+    ranking = _rank(scores, groups)
     total = len(ranking.place)
     k = math.floor(ratio * total + 1e-9)  # 0.29 * 100 is 28.999999999999996
     leaves, all_tried = _leaving(ranking, np.maximum(widths - floor, 0), k)
@@ -67,7 +80,7 @@ def threshold(
         _take_back(ranking, leaves, widths, round_to)
     stays = np.ones(int(widths.sum()), dtype=bool)
     stays[ranking.channel[leaves[ranking.place]]] = False
-    return dict(zip(scales, torch.from_numpy(stays).split(widths.tolist()), strict=True))
+    return dict(zip(scores, torch.from_numpy(stays).split(widths.tolist()), strict=True))
 
 
 def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int) -> None:
@@ -97,21 +110,21 @@ def check_scales(scales: Mapping[str, Tensor]) -> None:
 @dataclass
 class _Ranking:
     """All channels that may leave, as arrays of one length: their layer, their position in all layers laid end to end,
-    and the place of what they leave with in the order of leaving, lowest |γ| first."""
+    and the place of what they leave with in the order of leaving, lowest score first."""
 
     layer: np.ndarray
     channel: np.ndarray
     place: np.ndarray
 
 
-def _rank(scales: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None) -> _Ranking:
-    size = torch.cat([gamma.detach().abs().double().cpu() for gamma in scales.values()]).numpy()
-    layer = np.repeat(np.arange(len(scales)), [len(gamma) for gamma in scales.values()])
-    number = np.arange(len(size)) if groups is None else torch.cat([groups[name] for name in scales]).cpu().numpy()
+def _rank(scores: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None) -> _Ranking:
+    value = torch.cat([score.detach().double().cpu() for score in scores.values()]).numpy()
+    layer = np.repeat(np.arange(len(scores)), [len(score) for score in scores.values()])
+    number = np.arange(len(value)) if groups is None else torch.cat([groups[name] for name in scores]).cpu().numpy()
     channel = np.flatnonzero(number >= 0)
     _, first, unit = np.unique(number[channel], return_index=True, return_inverse=True)
-    largest = np.zeros(len(first))
-    np.maximum.at(largest, unit, size[channel])
+    largest = np.full(len(first), -np.inf)
+    np.maximum.at(largest, unit, value[channel])
     place = np.empty(len(first), dtype=np.int64)
     place[np.lexsort((first, largest))] = np.arange(len(first))  # ties stay in order of position
     return _Ranking(layer[channel], channel, place[unit])

@@ -11,7 +11,9 @@ from torch import nn
 
 import netslim
 from netslim.engine import api
+from netslim.engine.ops.table import shortcut
 from netslim.engine.trace import meta_kernels, recorder
+from netslim.modules import Network
 
 aten = torch.ops.aten
 
@@ -61,7 +63,7 @@ def on_meta(value):
 @pytest.mark.parametrize(("func", "args"), CASES, ids=[func.name() for func, _ in CASES])
 def test_an_operation(func, args):
     name = func._schema.name.removeprefix("aten::")
-    inferred = meta_kernels.infer(func, name, on_meta(args), {}, False)
+    inferred = meta_kernels.infer(shortcut(name), func, on_meta(args), {}, False)
     for mine, true in zip(
         torch.utils._pytree.tree_leaves(inferred), torch.utils._pytree.tree_leaves(func(*args)), strict=True
     ):
@@ -81,9 +83,8 @@ def test_pooling(size, kernel, stride, padding, dilation, up):
     """The same size as PyTorch's, or its error."""
     how = ((kernel, 2), (stride, 1), (padding, 0), (dilation, 1), up)
     image = torch.empty(1, 2, size, 7, device="meta")
-    infer = partial(
-        meta_kernels.infer, aten.max_pool2d_with_indices.default, "max_pool2d_with_indices", (image, *how), {}
-    )
+    pool = aten.max_pool2d_with_indices.default
+    infer = partial(meta_kernels.infer, meta_kernels.max_pool, pool, (image, *how), {})
     try:
         expected = aten.max_pool2d_with_indices.default(image, *how)[0].shape
     except RuntimeError:
@@ -95,9 +96,9 @@ def test_pooling(size, kernel, stride, padding, dilation, up):
 
 def test_in_place_is_the_same_tensor():
     a = on_meta(x)
-    assert meta_kernels.infer(aten.add_.Tensor, "add", (a, a), {}, True) is a
+    assert meta_kernels.infer(meta_kernels.pointwise, aten.add_.Tensor, (a, a), {}, True) is a
     with pytest.raises(RuntimeError, match="shape"):
-        meta_kernels.infer(aten.add_.Tensor, "add", (on_meta(y), a), {}, True)
+        meta_kernels.infer(meta_kernels.pointwise, aten.add_.Tensor, (on_meta(y), a), {}, True)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_in_place_is_the_same_tensor():
 )
 def test_what_does_not_fit_is_an_error(func, args):
     with pytest.raises(RuntimeError):
-        meta_kernels.infer(func, func._schema.name.removeprefix("aten::"), on_meta(args), {}, False)
+        meta_kernels.infer(shortcut(func._schema.name.removeprefix("aten::")), func, on_meta(args), {}, False)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "regnet_y_400mf", "shufflenet_v2_x1_0", "googlenet"])
@@ -123,8 +124,8 @@ def test_a_network_without_numbers_makes_the_same_tape(name):
     options = {"init_weights": False} if name == "googlenet" else {}
     model = torchvision.models.get_model(name, num_classes=10, **options)
     image = torch.randn(2, 3, 64, 64)
-    hollow = api.analyse(model, image).tape
-    real, error = recorder.record(model, image, modes=hollow.modes)
+    hollow = api.analyse(Network(model), image).tape
+    real, error = recorder.record(Network(model), image, modes=hollow.modes)
     assert hollow.on_meta
     assert not real.on_meta
     assert not error
@@ -144,7 +145,7 @@ class Gate(nn.Module):
 def test_a_network_that_looks_at_numbers_runs_with_numbers():
     model = nn.Sequential(Gate(), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)).eval()
     image = torch.randn(2, 3, 8, 8)
-    assert not api.analyse(model, image).tape.on_meta
+    assert not api.analyse(Network(model), image).tape.on_meta
     keep = netslim.select_channels(model, 0.5, image)
     small = netslim.slim(model, keep, image)
     assert small[1].out_channels == 4
@@ -153,9 +154,9 @@ def test_a_network_that_looks_at_numbers_runs_with_numbers():
 
 def test_mixed_dtypes_run_with_numbers():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
-    assert meta_kernels.suffice(model, [x])
-    assert not meta_kernels.suffice(model, [x.double()])
-    assert not meta_kernels.suffice(model, [x.to("meta")])
-    assert not meta_kernels.suffice(model[0].half(), [x.half(), torch.arange(3)])
+    assert meta_kernels.suffice(Network(model), [x])
+    assert not meta_kernels.suffice(Network(model), [x.double()])
+    assert not meta_kernels.suffice(Network(model), [x.to("meta")])
+    assert not meta_kernels.suffice(Network(model[0].half()), [x.half(), torch.arange(3)])
     with pytest.raises(ValueError, match="does not run on the example input"):
         netslim.slim(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), {}, torch.randn(1, 3, 8, 8).double())

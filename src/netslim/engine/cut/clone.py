@@ -26,13 +26,13 @@ PLAIN = frozenset((int, float, bool, str, type(None)))
 CONTAINERS = frozenset((dict, OrderedDict, set, list))
 
 
-def clone(model: Model, replaced: Mapping[Tensor, Tensor]) -> Model:
+def clone(model: Model, replaced: Mapping[Tensor, Tensor], found: Mapping[str, nn.Module] | None = None) -> Model:
     """A copy of the model; where it holds a tensor of `replaced`, by identity, the copy holds what that maps to.
 
-    Other parameters and buffers are copied, their gradients are not.
+    Other parameters and buffers are copied, their gradients are not. found: its modules, if they are known already.
     """
     memo: Memo = {id(old): new for old, new in replaced.items()}
-    modules = list(modules_by_name(model).values())
+    modules = list((modules_by_name(model) if found is None else found).values())
     if any(_copies_itself(kind) for kind in {type(module) for module in modules}):
         for module in modules:
             _detach([value for value in vars(module).values() if type(value) not in PLAIN], memo)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +17,10 @@ from torch import Tensor, nn
 from netslim.engine.cut import select_scatter
 from netslim.engine.cut.clone import clone
 from netslim.engine.decide.size_attributes import Sizes
-from netslim.engine.graph.graph import Each, Graph
+from netslim.engine.graph.graph import Graph
 from netslim.engine.trace.meta_kernels import META
-from netslim.modules import bn_layers, modules_by_name, state
+from netslim.modules import Network, modules_by_name
 
-Model = TypeVar("Model", bound=nn.Module)
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
 Scatter = tuple[str, Tensor, int]  # the module whose hook does it, places (k,), width of the stream
 
@@ -65,7 +63,7 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
     A channel whose input does not exist is a carrier: any position will do.
     """
     result = {}
-    flows = {flow.norm: flow for flow in graph.flows.values() if isinstance(flow, Each)}  # of two calls the last
+    flows = {flow.norm: flow for flow in graph.norm_flows}  # of two calls the last
     for norm, source in graph.sources.items():
         flow = flows[norm]
         layout = layouts[norm] if layouts and norm in layouts else source[exist[source]]
@@ -92,38 +90,41 @@ def scatters(graph: Graph, exist: Tensor, cut: Cut) -> dict[str, Scatter]:
 
 
 @torch.no_grad()
-def emit(model: Model, changes: Changes, keep: Mapping[str, Tensor] | None = None) -> Model:
+def emit(network: Network, changes: Changes, keep: Mapping[str, Tensor] | None = None) -> nn.Module:
     """A copy of the model, changed. keep: BN name -> the channels whose γ and β are not set to 0."""
-    small = clone(model, _cut(model, changes.cut, keep or {}))
-    _correct(small, changes)
+    small = clone(network.model, _cut(network, changes.cut, keep or {}), network.modules)
+    _correct(modules_by_name(small), changes)
     return small
 
 
 @torch.no_grad()
-def outline(model: Model, changes: Changes, on_meta: bool) -> Model:
+def outline(network: Network, changes: Changes, on_meta: bool) -> Network:
     """What ``emit`` makes, to be looked at while it runs: without numbers, or with parameters that it shares."""
     if on_meta:
-        look = clone(model, _hollow(model, changes.cut))
+        replaced = _hollow(network, changes.cut)
     else:
-        parameters: dict[Tensor, Tensor] = {p: p for p in model.parameters()}
-        look = clone(model, {**parameters, **_cut(model, changes.cut, {})})
-    _correct(look, changes)
-    select_scatter.make_plain(look)
+        shared: dict[Tensor, Tensor] = {
+            tensor: tensor for tensor in network.state.values() if isinstance(tensor, nn.Parameter)
+        }
+        replaced = {**shared, **_cut(network, changes.cut, {})}
+    look = Network(clone(network.model, replaced, network.modules))
+    _correct(look.modules, changes)
+    select_scatter.make_plain(look.modules.values())
     return look
 
 
-def _cut(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
+def _cut(network: Network, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
     """Parameters and buffers that change -> what they become."""
-    tensors = state(model)
-    new = dict(_masked(model, cut, keep))
+    tensors = network.state
+    new = dict(_masked(network, cut, keep))
     for (name, dim), positions in sorted(cut.items(), key=lambda item: item[0]):
         new[name] = take(new.get(name, tensors[name].detach()), dim, positions)
     return {tensors[name]: _like(tensors[name], _keep_format(tensors[name], t)) for name, t in new.items()}
 
 
-def _hollow(model: nn.Module, cut: Cut) -> dict[Tensor, Tensor]:
+def _hollow(network: Network, cut: Cut) -> dict[Tensor, Tensor]:
     """Parameters and buffers -> tensors of the same shapes, after the cut, that hold nothing. Indices keep values."""
-    shapes = {name: (tensor, list(tensor.shape)) for name, tensor in state(model).items()}
+    shapes = {name: (tensor, list(tensor.shape)) for name, tensor in network.state.items()}
     for (name, dim), positions in cut.items():
         shapes[name][1][dim] = positions.shape[-1]
     hollow = {
@@ -132,7 +133,7 @@ def _hollow(model: nn.Module, cut: Cut) -> dict[Tensor, Tensor]:
         if tensor.is_floating_point()
     }
     indices = {key: positions for key, positions in cut.items() if not shapes[key[0]][0].is_floating_point()}
-    return {**hollow, **_cut(model, indices, {})} if indices else hollow
+    return {**hollow, **_cut(network, indices, {})} if indices else hollow
 
 
 def _like(old: Tensor, new: Tensor) -> Tensor:
@@ -140,10 +141,9 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
-def _correct(model: nn.Module, changes: Changes) -> None:
+def _correct(modules: Mapping[str, nn.Module], changes: Changes) -> None:
     """Sizes and hooks of the modules whose tensors were cut."""
     cut, groups = changes.cut, changes.groups
-    modules = modules_by_name(model)
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
         prefix = f"{owner}." if owner else ""
         _correct_sizes(modules[owner], groups.get(f"{prefix}weight"))
@@ -156,9 +156,9 @@ def _correct(model: nn.Module, changes: Changes) -> None:
         select_scatter.scatter(modules[name], modules[owner], places, width)
 
 
-def _masked(model: nn.Module, cut: Cut, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+def _masked(network: Network, cut: Cut, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
     """γ and β with zeros on the removed channels, by name; only where some of them are not cut out as well."""
-    layers = bn_layers(model)
+    layers = network.norms
     for name, stays in keep.items():
         prefix = f"{name}." if name else ""
         positions = cut.get((f"{prefix}weight", 0))

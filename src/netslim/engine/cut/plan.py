@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from netslim.engine.cut.clone import clone
 from netslim.engine.cut.emit import Changes, emit
-from netslim.modules import modules_by_name, state
+from netslim.modules import Network
 
 Model = TypeVar("Model", bound=nn.Module)
 ATTRIBUTE = "netslim_plan"
@@ -46,10 +46,10 @@ class Plan(TypedDict):
     dense: dict[str, str]
 
 
-def signature(model: nn.Module) -> dict[str, str]:
+def signature(network: Network) -> dict[str, str]:
     """What tells one architecture from another: class of every module, shape of every parameter and buffer."""
-    lines = {name or "the network": _module_line(m) for name, m in modules_by_name(model).items()}
-    lines.update((name, f"shape {tuple(tensor.shape)}") for name, tensor in state(model).items())
+    lines = {name or "the network": _module_line(m) for name, m in network.modules.items()}
+    lines.update((name, f"shape {tuple(tensor.shape)}") for name, tensor in network.state.items())
     return lines
 
 
@@ -60,7 +60,7 @@ def _module_line(module: nn.Module) -> str:
     return line
 
 
-def make(model: nn.Module, changes: Changes) -> Plan:
+def make(network: Network, changes: Changes) -> Plan:
     """The plan of a network that is about to be cut: one more pass where it is slim already."""
     cut = sorted(changes.cut.items(), key=lambda item: item[0])
     now = Pass(
@@ -70,15 +70,15 @@ def make(model: nn.Module, changes: Changes) -> Plan:
         groups=changes.groups,
         sizes=[(module, attribute, size) for (module, attribute), size in changes.sizes.items()],
     )
-    previous: Plan | None = getattr(model, ATTRIBUTE, None)
+    previous: Plan | None = getattr(network.model, ATTRIBUTE, None)
     if previous is None:
-        return Plan(passes=[now], dense=signature(model))
+        return Plan(passes=[now], dense=signature(network))
     return Plan(passes=[*previous["passes"], now], dense=previous["dense"])
 
 
 def follow(dense: Model, plan: Plan) -> Model:
     """A copy of the dense network, cut by the plan."""
-    small = clone(dense, {})
+    small: nn.Module = clone(dense, {})
     for step in plan["passes"]:
         changes = Changes(
             cut={(name, dim): _indices(kept) for name, dim, kept in step["keep"]},
@@ -87,9 +87,9 @@ def follow(dense: Model, plan: Plan) -> Model:
             groups=step["groups"],
             sizes={(module, attribute): size for module, attribute, size in step["sizes"]},
         )
-        small = emit(small, changes)
+        small = emit(Network(small), changes)
     setattr(small, ATTRIBUTE, plan)
-    return small
+    return small  # type: ignore[return-value]
 
 
 def _indices(numbers: Any) -> Tensor:

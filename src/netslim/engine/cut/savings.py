@@ -7,17 +7,18 @@ import math
 from torch import Tensor, nn
 
 from netslim.engine.cut.emit import Cut
-from netslim.engine.graph.graph import Graph, Mix
-from netslim.engine.ops.macs import node_macs
-from netslim.modules import state
+from netslim.engine.graph.flows import AllToAll
+from netslim.engine.graph.graph import Graph
+from netslim.engine.ops.table import node_macs
+from netslim.modules import Network
 
 
 def predicted(graph: Graph, exist: Tensor) -> float:
     """Multiply-adds left if only these ids exist, for the traced input."""
     total = 0.0
     for position, node in enumerate(graph.tape.nodes):
-        macs, flow = node_macs(graph.tape, node), graph.flows.get(position)
-        if macs and isinstance(flow, Mix):
+        macs, flow = node_macs(graph.tape, node), graph.flow_at.get(position)
+        if macs and isinstance(flow, AllToAll):
             pairs = exist[flow.out].sum(1) * exist[flow.ins].sum(1)
             total += macs * float(pairs.sum()) / (flow.out.numel() * flow.ins.shape[1])
         elif macs:
@@ -25,9 +26,9 @@ def predicted(graph: Graph, exist: Tensor) -> float:
     return total
 
 
-def savings(model: nn.Module, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, float]:
+def savings(network: Network, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, float]:
     """Shares of the parameters and of the multiply-adds that go with the cut."""
-    shapes = {name: list(p.shape) for name, p in state(model).items() if isinstance(p, nn.Parameter)}
+    shapes = {name: list(p.shape) for name, p in network.state.items() if isinstance(p, nn.Parameter)}
     params = sum(math.prod(shape) for shape in shapes.values())
     for (name, dim), positions in cut.items():
         if name in shapes:

@@ -10,13 +10,13 @@ The indices are registered buffers, so they are saved, and move from device to d
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from netslim.engine.trace.meta_kernels import META, in_channels_last
 from netslim.engine.trace.tape import SCATTER, SELECT
-from netslim.modules import modules_by_name
 
 WIDTH = "stream_features"  # the attribute beside SCATTER: channels of the stream
 
@@ -96,9 +96,9 @@ PLAIN: dict[Any, Any] = {
 }
 
 
-def make_plain(model: nn.Module) -> None:
-    """Let all layers select and scatter as the tape knows it."""
-    for layer in modules_by_name(model).values():
+def make_plain(layers: Iterable[nn.Module]) -> None:
+    """Let these layers select and scatter as the tape knows it."""
+    for layer in layers:
         hooks: Any
         for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
             hooks.update((key, PLAIN.get(hook, hook)) for key, hook in hooks.items())

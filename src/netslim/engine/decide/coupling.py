@@ -1,13 +1,13 @@
-"""Coupling: which BN channels can leave, and which leave together.
+"""Coupling: which BN channels can be removed, and which are removed together.
 
-A class (ids.py) is a *unit* of removal if zeroing some of its BN channels leaves nothing that anybody reads. How many
-it takes follows from the flows: a sum is zero when all its terms are, a product when one factor is, and a BN channel
-when it is removed or its input is zero (a normalised constant says nothing, so it is removed as well). Two measures:
+A class (channel_ids.py) is a *unit* of removal if zeroing some of its BN channels leaves nothing that anybody reads.
+How many it takes follows from the flows: a sum is zero when all its terms are, a product when one factor is, and a BN
+channel when it is removed or its input is zero (a normalised constant says nothing, so it is removed as well). Two
+measures:
 
-    score    the smallest threshold t such that removing every γ with |γ| <= t makes the value zero: max over the terms
-    of
-             a sum, min over the factors of a product. It ranks the units.
-    killers  the BN layers that can make the value zero alone.
+    score    the smallest threshold t such that removing every channel with a score <= t makes the value zero: max over
+             the terms of a sum, min over the factors of a product. It ranks the units.
+    killers  the BN layers that can make the value zero alone (killers.py).
 
 coupling="keep" takes the units that one BN kills alone (never a residual stream written by several), "scatter" too, but
 in a graph where every BN layer has channels of its own; "group" takes all.
@@ -15,30 +15,31 @@ in a graph where every BN layer has channels of its own; "group" takes all.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from netslim.engine.graph.graph import Each, Graph, Mix
+from netslim.engine.decide.killers import killed_alone
+from netslim.engine.graph.flows import AllToAll, Balance, PerChannel
+from netslim.engine.graph.graph import Graph
 from netslim.engine.ops.channel_ids import Ids
-
-Numbers = npt.NDArray[np.int64]
-
+from netslim.method.scores import Scores
 
 NOT_RUN = "not run with the example input"
+Names = npt.NDArray[Any]
 
 
 @dataclass
 class Units:
-    """BN name -> unit number per channel (-1: cannot leave), shape (C,); and the unit's score in each place.
+    """BN name -> unit number per channel (-1: cannot be removed), shape (C,); and the unit's score in each place.
 
-    held_back: what keeps the other BN channels from leaving -> how many it keeps.
+    held_back: what keeps the other BN channels -> how many it keeps.
     """
 
     number: dict[str, Tensor]
@@ -46,89 +47,146 @@ class Units:
     held_back: dict[str, int]
 
 
-def units(
-    graph: Graph, scales: Mapping[str, Tensor], coupling: str, frozen: Sequence[tuple[str, Tensor]] = ()
-) -> Units:
-    """The removable units among the BN layers in `scales` (name -> γ of shape (C,)).
+@dataclass
+class Worst:
+    """Of every class: the largest score among what is read of it, float64, infinite where no BN layer can make it zero;
+    and whether something that is read of it is live, bool."""
+
+    score: Tensor
+    live: Tensor
+
+    def hold(self, classes: Tensor) -> None:
+        """These cannot be removed."""
+        self.score[classes] = torch.inf
+        self.live[classes] = True
+
+
+def units(graph: Graph, scores: Scores, coupling: str, frozen: Sequence[tuple[str, Tensor]] = ()) -> Units:
+    """The removable units among the BN layers that have scores.
 
     frozen: (operation, ids) that the replay found to be held by a size written in the code.
     """
-    classes = graph.classes
-    worst = _scores(graph, scales)
-    why = np.full(len(worst), "coupled", dtype=object)
-    for position, flow in graph.flows.items():
-        if isinstance(flow, Each) and not flow.norm and flow.zero == "never":
-            reached = classes[flow.out]
-            why[reached[worst[reached].isinf()].numpy()] = graph.tape.nodes[position].name  # not 0 where its input is
-    for reason, line in [*graph.pins, *graph.demands, *frozen]:
-        worst[classes[line]] = torch.inf
-        why[classes[line].numpy()] = reason
+    worst = _worst(graph, scores)
+    why = _reasons(graph, worst, frozen)
     if coupling != "group":
-        worst[~_killed_alone(graph, scales)] = torch.inf
-    unit, worst = _balanced(graph, worst)
-    number, score = unit.numpy(), worst.numpy()
-    outs = {name: classes.numpy()[out.numpy()] for name, out in _norm_outputs(graph).items()}
-    for out in outs.values():  # what would empty a layer stays
-        mine = number[out]
+        worst.hold(~killed_alone(graph, scores.value))
+    unit, score = _balanced(graph, worst)
+    outs = {flow.norm: graph.classes[flow.out] for flow in graph.norm_flows}
+    for out in outs.values():  # what would empty a layer is kept
+        mine = unit[out]
         if (mine == mine[0]).all():
-            score[number == mine[0]] = np.inf
-    found, held = Units({}, {}, {}), Counter[str]()
-    held[NOT_RUN] = sum(len(gamma) for name, gamma in scales.items() if name not in outs)
+            score[unit == mine[0]] = torch.inf
+    found = Units({}, {}, {})
     for name, out in outs.items():
-        allowed = np.isfinite(score[out])
-        if name in scales:
-            held.update(why[out[~allowed]].tolist())
-            if allowed.any():
-                found.number[name] = torch.from_numpy(np.where(allowed, number[out], -1))
-                found.score[name] = torch.from_numpy(np.where(allowed, score[out], 0.0))
-    found.held_back.update((reason, count) for reason, count in held.most_common() if count)
+        allowed = score[out].isfinite()
+        if name in scores.value and allowed.any():
+            found.number[name] = torch.where(allowed, unit[out], -1)
+            found.score[name] = torch.where(allowed, score[out], 0.0)
+    found.held_back = _held_back(scores, {n: why[out[score[out].isinf()].numpy()].tolist() for n, out in outs.items()})
     return found
 
 
-def _balanced(graph: Graph, worst: Tensor) -> tuple[Tensor, Tensor]:
-    """The unit and the score of every class. Where all rows must keep equally many channels (grouped convolutions,
-    chunks), the channels of the same rank in each row leave together.
+def _reasons(graph: Graph, worst: Worst, frozen: Sequence[tuple[str, Tensor]]) -> Names:
+    """What holds every class that is held. It is held from now on."""
+    why = np.full(len(worst.score), "coupled", dtype=object)
+    for flow in graph.flows:
+        if isinstance(flow, PerChannel) and not flow.norm and flow.zero == "never":
+            reached = graph.classes[flow.out]
+            why[reached[worst.score[reached].isinf()].numpy()] = graph.tape.nodes[flow.position].name
+    for reason, line in [*graph.pins, *graph.demands, *frozen]:
+        worst.hold(graph.classes[line])
+        why[graph.classes[line].numpy()] = reason
+    return why
 
-    Not those that are dead already (score 0): they leave alone, and stay as carriers (demand.py) until their rank has
+
+def _balanced(graph: Graph, worst: Worst) -> tuple[Tensor, Tensor]:
+    """The unit and the score of every class. Where all rows must keep equally many channels (grouped convolutions,
+    chunks), the channels of the same rank in each row are removed together.
+
+    Not those that are dead already: they are removed alone, and stay as carriers (liveness.py) until their rank has
     left in all rows. If they had to leave with live channels of other rows, the ratio would be filled up with live ones
     while dead ones stay.
 
     The last channel of a group may leave with the group, on both sides of the convolution; after all others.
     """
-    ties, score = Ids(), worst.clone()
-    ties.fresh(len(worst))
+    ties, score = Ids(), worst.score.clone()
+    ties.fresh(len(score))
     for balance in graph.balances.values():
-        lasts, others = [], []
-        for side in balance.sides:
-            if len(side) == 1:
-                continue
-            classes = graph.classes[side]
-            ranked = classes.gather(1, worst[classes].argsort(dim=1, stable=True))
-            if balance.droppable:
-                lasts.append(ranked[:, -1])
-                ranked = ranked[:, :-1]
-            live = worst[ranked] > 0
-            if ranked.numel():
-                first = ranked.gather(0, live.byte().argmax(0, keepdim=True)).expand_as(ranked)
-                ties.tie(ranked[live], first[live])
-            others.append(ranked[live])
+        lasts, others = _tie_ranks(graph, balance, worst, ties)
         if lasts:
-            _leave_last(torch.stack(lasts), torch.cat(others), ties, worst, score)
+            _remove_last(torch.stack(lasts), torch.cat(others), ties, worst, score)
     unit = ties.classes()
-    return unit, torch.zeros_like(score).scatter_reduce_(0, unit, score, "amax")[unit]
+    return unit, torch.zeros_like(score).scatter_reduce_(0, unit, score, "amax", include_self=False)[unit]
 
 
-def _leave_last(lasts: Tensor, others: Tensor, ties: Ids, worst: Tensor, score: Tensor) -> None:
+def _tie_ranks(graph: Graph, balance: Balance, worst: Worst, ties: Ids) -> tuple[list[Tensor], list[Tensor]]:
+    """Tie live channels of one rank; return the last channels of droppable groups, and the live ones of all others."""
+    lasts, others = [], []
+    for side in (side for side in balance.sides if len(side) > 1):
+        classes = graph.classes[side]
+        ranked = classes.gather(1, worst.score[classes].argsort(dim=1, stable=True))
+        if balance.droppable:
+            lasts.append(ranked[:, -1])
+            ranked = ranked[:, :-1]
+        live = worst.live[ranked]
+        if ranked.numel():
+            first = ranked.gather(0, live.byte().argmax(0, keepdim=True)).expand_as(ranked)
+            ties.tie(ranked[live], first[live])
+        others.append(ranked[live])
+    return lasts, others
+
+
+def _remove_last(lasts: Tensor, others: Tensor, ties: Ids, worst: Worst, score: Tensor) -> None:
     """The last channels of the groups, shape (2, groups), go in pairs; in their own order, after all others."""
-    live = worst[lasts] > 0
+    live, own = worst.live[lasts], worst.score[lasts]
     ties.tie(*lasts[:, live.all(0)])
-    finite = worst[others][worst[others].isfinite()]
+    finite = worst.score[others][worst.score[others].isfinite()]
     latest = finite.max() if len(finite) else 0.0
-    score[lasts[live]] = torch.maximum(worst[lasts[live]], latest + 1e-9 * worst[lasts[live]])
+    score[lasts[live]] = torch.maximum(own[live], latest + 1e-9 * own[live])
+
+
+def _worst(graph: Graph, scores: Scores) -> Worst:
+    """A constant that is zero has the lowest score there is, and is dead."""
+    value = {name: score.double().cpu().numpy() for name, score in scores.value.items()}
+    lowest = min(0.0, *(float(score.min(initial=0.0)) for score in value.values()))
+    score, dead = np.full(graph.count, np.inf), np.zeros(graph.count, dtype=bool)
+    for line in graph.zeros:
+        score[line.numpy()], dead[line.numpy()] = lowest, True
+    for flow in graph.flows:
+        if isinstance(flow, AllToAll):
+            continue
+        out, ins = flow.out.numpy(), [line.numpy() for line in flow.ins]
+        if flow.norm in value:
+            score[out] = np.minimum(value[flow.norm], score[ins[0]])
+            dead[out] = scores.dead[flow.norm].cpu().numpy() | dead[ins[0]]
+        elif flow.zero == "first":
+            score[out], dead[out] = score[ins[0]], dead[ins[0]]
+        elif flow.zero != "never":
+            some = flow.zero == "any"
+            score[out] = (np.minimum if some else np.maximum).reduce([score[line] for line in ins])
+            dead[out] = (np.logical_or if some else np.logical_and).reduce([dead[line] for line in ins])
+    return _of_classes(graph, torch.from_numpy(score), torch.from_numpy(dead), lowest)
+
+
+def _of_classes(graph: Graph, score: Tensor, dead: Tensor, lowest: float) -> Worst:
+    read, n = graph.read_freely, int(graph.classes.max()) + 1
+    worst = torch.full((n,), lowest, dtype=torch.float64)
+    live = torch.zeros(n, dtype=torch.bool)
+    live[graph.classes[read[~dead[read]]]] = True
+    return Worst(worst.scatter_reduce_(0, graph.classes[read], score[read], "amax"), live)
+
+
+def _held_back(scores: Scores, reasons: dict[str, list[str]]) -> dict[str, int]:
+    """Reason -> channels, the most frequent first."""
+    held = Counter[str]()
+    held[NOT_RUN] = sum(len(score) for name, score in scores.value.items() if name not in reasons)
+    for name, why in reasons.items():
+        held.update(why if name in scores.value else [])
+    return {reason: count for reason, count in held.most_common() if count}
 
 
 def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
-    """The channels to keep if about that share of every layer's units leaves, lowest scores first."""
+    """The channels to keep if about that share of every layer's units is removed, lowest scores first."""
     stay = set[int]()
     for name, number in units.number.items():
         ranked = number[units.score[name].argsort(stable=True)]
@@ -136,107 +194,3 @@ def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:
         stay.update(distinct[max(1, int(share * len(distinct))) :])
     staying = torch.tensor([-1, *stay])
     return {name: torch.isin(number, staying) for name, number in units.number.items()}
-
-
-def _norm_outputs(graph: Graph) -> dict[str, Tensor]:
-    return {flow.norm: flow.out for flow in graph.flows.values() if isinstance(flow, Each) and flow.norm}
-
-
-def _reads(graph: Graph) -> list[Tensor]:
-    """Ids that somebody reads by value without being tied to them.
-
-    A BN that selects reads too; where what it reads is zero, its own channel leaves as well, so the zero does no harm.
-    """
-    lines = []
-    for flow in graph.flows.values():
-        if isinstance(flow, Mix):
-            lines.append(flow.ins.flatten())
-        else:
-            lines += [line for line, tied in zip(flow.ins, flow.tied, strict=True) if not tied]
-    return lines
-
-
-def _scores(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
-    """The score of every class: the largest among what is read of it; infinite where no BN can make it zero."""
-    score = np.full(graph.ids.count, np.inf)
-    for line in graph.zeros:
-        score[line.numpy()] = 0.0
-    for flow in graph.flows.values():
-        if isinstance(flow, Mix):
-            continue
-        out, ins = flow.out.numpy(), [line.numpy() for line in flow.ins]
-        if flow.norm in scales:
-            score[out] = np.minimum(scales[flow.norm].detach().abs().double().cpu().numpy(), score[ins[0]])
-        elif flow.zero == "first":
-            score[out] = score[ins[0]]
-        elif flow.zero != "never":
-            score[out] = (np.minimum if flow.zero == "any" else np.maximum).reduce([score[line] for line in ins])
-    worst = torch.zeros(int(graph.classes.max()) + 1, dtype=torch.float64)
-    read = torch.cat([torch.empty(0, dtype=torch.long), *_reads(graph)])
-    return worst.scatter_reduce_(0, graph.classes[read], torch.from_numpy(score)[read], "amax")
-
-
-EVERYTHING = frozenset([-1])  # the neutral element of the intersection
-
-
-class _Sets:
-    """Sets of BN layers by number, combined for whole lines of ids at a time."""
-
-    def __init__(self) -> None:
-        self.list: list[frozenset[int]] = []
-        self.number: dict[frozenset[int], int] = {}
-
-    def add(self, members: frozenset[int]) -> int:
-        if members not in self.number:
-            self.number[members] = len(self.list)
-            self.list.append(members)
-        return self.number[members]
-
-    def combine(self, lines: list[Numbers], how: str) -> Numbers:
-        return functools.reduce(lambda a, b: self._pairwise(a, b, how), lines)
-
-    def _pairwise(self, a: Numbers, b: Numbers, how: str) -> Numbers:
-        size = len(self.list)
-        pairs, inverse = np.unique(a * size + b, return_inverse=True)
-        results = [self.add(_joined(self.list[p // size], self.list[p % size], how)) for p in pairs.tolist()]
-        combined: Numbers = np.array(results, dtype=np.int64)[inverse]
-        return combined
-
-
-def _joined(a: frozenset[int], b: frozenset[int], how: str) -> frozenset[int]:
-    if EVERYTHING in (a, b):
-        other = b if a == EVERYTHING else a
-        return EVERYTHING if how == "any" else other
-    return a | b if how == "any" else a & b
-
-
-def _killed_alone(graph: Graph, scales: Mapping[str, Tensor]) -> Tensor:
-    """For every class: does one BN layer zero all that is read of it?"""
-    sets = _Sets()
-    layers = {name: i for i, name in enumerate(scales)}
-    nothing, everything = sets.add(frozenset()), sets.add(EVERYTHING)
-    killers = np.full(graph.ids.count, nothing)
-    for line in graph.zeros:
-        killers[line.numpy()] = everything
-    for flow in graph.flows.values():
-        if isinstance(flow, Mix):
-            continue
-        out, ins = flow.out.numpy(), [killers[line.numpy()] for line in flow.ins]
-        if flow.norm in scales:
-            own = np.full(out.shape, sets.add(frozenset([layers[flow.norm]])))
-            killers[out] = sets.combine([own, ins[0]], "any")
-        elif flow.zero != "never":
-            killers[out] = ins[0] if flow.zero == "first" else sets.combine(ins, flow.zero)
-    of_class = np.full(int(graph.classes.max()) + 1, everything)
-    read = torch.cat([torch.empty(0, dtype=torch.long), *_reads(graph)]).numpy()
-    size = len(sets.list)
-    at, killer = np.divmod(np.unique(graph.classes.numpy()[read] * size + killers[read]), size)
-    for turn in _turns(at):
-        of_class[at[turn]] = sets.combine([of_class[at[turn]], killer[turn]], "all")
-    return torch.from_numpy(of_class != nothing)
-
-
-def _turns(values: Numbers) -> list[Numbers]:
-    """Positions of the sorted values, split so that no value comes twice in one part."""
-    rank = np.arange(len(values)) - np.searchsorted(values, values)
-    return [np.flatnonzero(rank == r) for r in range(int(rank.max(initial=-1)) + 1)]

@@ -1,4 +1,4 @@
-"""Demand: dead-channel elimination, the heart of the engine.
+"""Liveness: dead-channel elimination, the heart of the engine.
 
 Given the channels to remove, three facts are found for every id, each a short sweep over the flows of the graph:
 
@@ -21,13 +21,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from netslim.engine.graph.graph import Balance, Each, Graph, Mix
+from netslim.engine.graph.flows import AllToAll, Balance, Flow
+from netslim.engine.graph.graph import Graph
 
 Bools = npt.NDArray[np.bool_]
 
 
 @dataclass
-class Demand:
+class Liveness:
     """Bool tensors over ids; `exist` over ids too, constant on every class."""
 
     zero: Tensor
@@ -35,7 +36,7 @@ class Demand:
     exist: Tensor
 
 
-def solve(graph: Graph, keep: Mapping[str, Tensor], frozen: Tensor | None = None) -> Demand:
+def solve(graph: Graph, keep: Mapping[str, Tensor], frozen: Tensor | None = None) -> Liveness:
     """Which ids are zero, needed, and must exist if only the channels in `keep` (BN name -> bool (C,)) stay.
 
     frozen: ids that must exist although nobody needs them (sizes written in the code, found by the replay).
@@ -43,16 +44,16 @@ def solve(graph: Graph, keep: Mapping[str, Tensor], frozen: Tensor | None = None
     zero = known_zeros(graph, keep)
     need = needed(graph, zero)
     exist = existing(graph, need, frozen)
-    return Demand(*(torch.from_numpy(facts) for facts in (zero, need, exist)))
+    return Liveness(*(torch.from_numpy(facts) for facts in (zero, need, exist)))
 
 
 def known_zeros(graph: Graph, keep: Mapping[str, Tensor]) -> Bools:
-    zero = np.zeros(graph.ids.count, dtype=bool)
+    zero = np.zeros(graph.count, dtype=bool)
     for line in graph.zeros:
         zero[line.numpy()] = True
-    for flow in graph.flows.values():
+    for flow in graph.flows:
         out = flow.out.numpy()
-        if isinstance(flow, Mix):
+        if isinstance(flow, AllToAll):
             if not flow.bias:
                 zero[out] = zero[flow.ins.numpy()].all(1, keepdims=True)
         elif flow.norm in keep:
@@ -72,10 +73,10 @@ def needed(graph: Graph, zero: Bools) -> Bools:
     need = np.zeros_like(zero)
     for _, line in graph.demands:
         need[line.numpy()] = True
-    for flow in reversed(graph.flows.values()):  # an id is made before it is read, so one sweep is enough
+    for flow in reversed(graph.flows):  # an id is made before it is read, so one sweep is enough
         out = flow.out.numpy()
         live = need[out] & ~zero[out]
-        if isinstance(flow, Mix):
+        if isinstance(flow, AllToAll):
             ins = flow.ins.numpy()[live.any(1)]
             need[ins] |= ~zero[ins]
         else:
@@ -85,17 +86,18 @@ def needed(graph: Graph, zero: Bools) -> Bools:
 
 
 def existing(graph: Graph, need: Bools, frozen: Tensor | None) -> Bools:
+    """Classes that somebody needs, and those that the code needs to be there; each round adds carriers, until none is
+    missing."""
     classes = graph.classes.numpy()
     exist = np.zeros(int(classes.max()) + 1, dtype=bool)
     exist[classes[need]] = True
-    for _, line in graph.pins:
+    for line in [*(line for _, line in graph.pins), *([] if frozen is None else [frozen])]:
         exist[classes[line.numpy()]] = True
-    if frozen is not None:
-        exist[classes[frozen.numpy()]] = True
-    lines = [classes[m.numpy().ravel()] for flow in graph.flows.values() for m in _executed(flow)]
+    lines = [classes[m.numpy().ravel()] for flow in graph.flows for m in _executed(flow)]
     scattered = [(classes[s.own.numpy()], classes[s.places.numpy()]) for s in graph.scattered.values()]
     balances = [(b, [torch.from_numpy(classes[side.numpy()]) for side in b.sides]) for b in graph.balances.values()]
-    while True:
+    before = -1
+    while int(exist.sum()) != before:
         before = int(exist.sum())
         for line in lines:
             if not exist[line].any():
@@ -104,14 +106,13 @@ def existing(graph: Graph, need: Bools, frozen: Tensor | None) -> Bools:
             exist[places] |= exist[own]
         for balance, sides in balances:
             level(balance, sides, torch.from_numpy(exist))
-        if int(exist.sum()) == before:
-            everywhere: Bools = exist[classes]
-            return everywhere
+    everywhere: Bools = exist[classes]
+    return everywhere
 
 
-def _executed(flow: Each | Mix) -> list[Tensor]:
+def _executed(flow: Flow) -> list[Tensor]:
     """Lines of which the code needs at least one channel, because a layer runs on them."""
-    if isinstance(flow, Mix):
+    if isinstance(flow, AllToAll):
         return [flow.ins, flow.out]
     return [flow.out, *flow.ins]
 

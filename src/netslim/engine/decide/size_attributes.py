@@ -16,19 +16,18 @@ from torch import Tensor, nn
 
 from netslim.engine.graph.graph import Graph
 from netslim.engine.ops.channel_ids import shrink
+from netslim.engine.ops.table import rule_for
 from netslim.engine.trace.tape import Node
-from netslim.modules import modules_by_name
+from netslim.modules import Network
 
 Sizes = dict[tuple[str, str], Any]  # (module, attribute) -> an int or a list of them
-VIEWS = ("view", "_unsafe_view", "reshape", "expand")
 
 
-def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
+def remembered(network: Network, graph: Graph, exist: Tensor) -> Sizes:
     """The attributes of the classes in ``graph.remembering`` that must change if only these ids exist."""
     if not graph.remembering:
         return {}
-    modules = modules_by_name(model)
-    found: Sizes = {}
+    modules, found = network.modules, Sizes()
     for node in graph.tape.nodes:
         module = modules.get(node.module) if node.module is not None else None
         if type(module) not in graph.remembering:
@@ -41,23 +40,21 @@ def remembered(model: nn.Module, graph: Graph, exist: Tensor) -> Sizes:
     return {(owner, name): new for (owner, name), new in found.items() if new != _plain(getattr(modules[owner], name))}
 
 
-def learn(model: nn.Module, graph: Graph, exist: Tensor, position: int) -> bool:
+def learn(network: Network, graph: Graph, exist: Tensor, position: int) -> bool:
     """Let the modules that run the operation, or the one before, remember sizes. False if that changes nothing."""
-    modules = modules_by_name(model)
     owners = {node.module for node in graph.tape.nodes[max(0, position - 1) : position + 1]}
-    kinds = {type(modules[owner]) for owner in owners if owner is not None} - graph.remembering
-    before = remembered(model, graph, exist)
+    kinds = {type(network.modules[owner]) for owner in owners if owner is not None} - graph.remembering
+    before = remembered(network, graph, exist)
     graph.remembering |= {kind for kind in kinds if not issubclass(kind, nn.modules.conv._ConvNd)}
-    return remembered(model, graph, exist) != before
+    return remembered(network, graph, exist) != before
 
 
-def release_lists(model: nn.Module, graph: Graph) -> None:
+def release_lists(network: Network, graph: Graph) -> None:
     """Shares whose sizes stand in a list of the module need not be equal: each has its own entry to set."""
-    modules = modules_by_name(model)
     for position, node in enumerate(graph.tape.nodes):
         if node.name == "split_with_sizes" and position in graph.balances and node.module is not None:
-            lists = (list(v) for v in vars(modules[node.module]).values() if isinstance(v, (list, tuple)))
-            if list(node.args[1]) in lists:
+            attributes = vars(network.modules[node.module]).values()
+            if list(node.args[1]) in (list(value) for value in attributes if isinstance(value, (list, tuple))):
                 graph.release(position)
 
 
@@ -78,26 +75,9 @@ def _replaced(value: Any, dense: list[int], slim: list[int | None]) -> Iterator[
 
 def _numbers(graph: Graph, node: Node, exist: Tensor) -> tuple[list[int], list[int | None]]:
     """The sizes among an operation's arguments, and what they become; None: no channels are counted by that one."""
-    if node.name == "convolution":
-        ids = graph.groups.get(graph.tape.state.get(node.args[1].index, ""))
-        return ([], []) if ids is None else ([node.args[8]], [int(exist[ids].any(1).sum())])
-    if node.name in VIEWS:
-        sizes, out = list(node.args[1]), graph.sym.get(node.outs[0])
-        if not isinstance(out, Tensor) or len(sizes) != out.dim():
-            return [], []
-        return sizes, [width(out, d, exist) for d in range(out.dim())]
-    x = graph.sym.get(node.args[0].index) if node.name in ("split", "split_with_sizes", "slice") else None
-    if not isinstance(x, Tensor):
-        return [], []
-    dim = (node.args[2:] or (0,))[0] if node.name != "slice" else (node.args[1:] or (0,))[0]
-    if node.name == "slice":
-        ends = [end for end in node.args[2:4] if end is not None and 0 < end < x.size(dim)]
-        parts = [x.narrow(dim, 0, end) for end in ends]
-    else:
-        parts = [part for ref in node.outs if isinstance(part := graph.sym.get(ref), Tensor)]
-        parts = parts if node.name == "split_with_sizes" else parts[:1]
-    parts = [*parts, x]
-    return [part.size(dim) for part in parts], [width(part, dim, exist) for part in parts]
+    counts = rule_for(node).counts
+    found = [] if counts is None else counts(graph, node)
+    return [size for size, _, _ in found], [width(ids, dim, exist) for _, ids, dim in found]
 
 
 def width(ids: Tensor, dim: int, exist: Tensor) -> int | None:
@@ -106,7 +86,7 @@ def width(ids: Tensor, dim: int, exist: Tensor) -> int | None:
     dim %= ids.dim()
     if small.size(dim) == 1:
         return None
-    rows = exist[small].movedim(dim, 0).flatten(1)
+    rows = exist[small].movedim(dim, 0).reshape(small.size(dim), -1)
     grouped = any(n > 1 for n in small.shape[:dim])  # channels within groups: equally many in each
     return int(rows.sum(0).max()) if grouped else int(rows.any(1).sum())
 

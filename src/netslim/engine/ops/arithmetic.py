@@ -1,180 +1,104 @@
-"""Rules of operations that compute: layers, activations, arithmetic."""
+"""Rules of operations that compute element by element, of those that make tensors, and of those that nobody knows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from netslim.engine.ops.channel_ids import Weight, shrink, spread
+from netslim.engine.ops.channel_ids import Weight, shrink
+from netslim.engine.ops.context import Context, Syms, adopt, known
 from netslim.engine.trace.tape import Node, Ref
 
-if TYPE_CHECKING:
-    from netslim.engine.graph.graph import Graph
 
-Syms = list["Tensor | Any | None"]
-Rule = Callable[["Graph", Node], Syms]
-
-
-def barrier(g: Graph, node: Node) -> Syms:
+def barrier(g: Context, node: Node) -> Syms:
+    """All that it reads is demanded, nothing is known of what it makes."""
     for ref in node.reads:
-        sym = g.known(ref)
-        if sym is not None:
-            g.demand(node.name, sym)
+        ids = known(g, ref)
+        if ids is not None:
+            g.demand(node.name, ids)
     return []
 
 
-def convolution(g: Graph, node: Node) -> Syms:
-    x, weight, bias = node.args[:3]
-    transposed, groups = node.args[6], node.args[8]
-    name = weight_name(g, weight)
-    if not name or not (bias is None or weight_name(g, bias)):
-        return barrier(g, node)
-    line, out_shape = g.line(x.index, 1), g.tape.shape[node.outs[0]]
-    columns, rows = len(line) // groups, out_shape[1] // groups
-    ins = line.reshape(groups, columns)
-    if groups > 1 and columns == 1:  # depthwise: tied, channel by channel
-        out = g.each([line.repeat_interleave(rows)], "never" if bias else "all")
-        g.groups[name] = ins
-        if transposed:
-            g.axis(name, 0, line)
-        else:
-            g.axis(name, 0, out)
-    else:
-        out = g.mix(ins, rows, bias is not None)
-        if groups > 1:
-            g.groups[name] = ins
-        out_ids = out.reshape(groups, rows) if groups > 1 else out
-        in_ids = ins if groups > 1 else line
-        g.axis(name, 0, line if transposed else out)
-        g.axis(name, 1, out_ids if transposed else in_ids)
-    if bias is not None:
-        g.axis(weight_name(g, bias), 0, out)
-    return [spread(out, out_shape, 1)]
+def pointwise(g: Context, node: Node, zero: str = "", besides: Collection[int] = ()) -> Syms:
+    """Position on position, so the channels of all operands must match.
 
-
-def batch_norm(g: Graph, node: Node) -> Syms:
-    x, *state = node.args[:5]
-    names = [weight_name(g, s) for s in state if s is not None]
-    if not all(names):
-        return barrier(g, node)
-    line = g.line(x.index, 1)
-    norm = g.norms.get(names[0], "") if state[0] is not None else ""
-    if norm:
-        origin = g.selected.get(x.index)
-        g.sources[norm] = line if origin is None else g.line(origin, 1)
-        out = g.each([line], "never", norm=norm)
-    else:
-        out = g.each([line], "never")
-    for name in names:
-        g.axis(name, 0, out)
+    zero: as in flows.PerChannel; found by trying, if not given. besides: tensors that do not decide that.
+    """
     shape = g.tape.shape[node.outs[0]]
-    if norm and (norm in g.scattering or node.scatter is not None):
-        out = g.scatter(out, norm, node.scatter, shape[1])
-    return [spread(out, shape, 1)]
-
-
-def linear(g: Graph, node: Node) -> Syms:
-    """addmm(bias, x, weightᵀ), mm(x, weightᵀ), linear(x, weight, bias); and mm(x, weight), the outputs last."""
-    if node.name == "addmm":
-        bias, x, weight = node.args[:3]
-    else:
-        x, weight, bias = (*node.args, None)[:3]
-    by_rows = node.name == "linear" or not weight_name(g, weight)
-    name = weight_name(g, weight, transposed=by_rows and node.name != "linear")
-    if not name or not (bias is None or (weight_name(g, bias) and len(g.tape.shape[bias.index]) == 1)):
-        return barrier(g, node)
-    out_shape = g.tape.shape[node.outs[0]]
-    line = g.line(x.index, -1)
-    out = g.mix(line[None], out_shape[-1], bias is not None)
-    g.axis(name, 0, out if by_rows else line)
-    g.axis(name, 1, line if by_rows else out)
-    if bias is not None:
-        g.axis(weight_name(g, bias), 0, out)
-    return [spread(out, out_shape, -1)]
-
-
-def matrix_product(g: Graph, node: Node) -> Syms:
-    """bmm of two activations: row on row (column on column), where one has its channels along the rows (columns), the
-    other none at all, as in a mean over space with learnt weights."""
-    small = [None if ids is None else shrink(ids) for ids in (g.known(ref.index) for ref in node.args)]
-    known = [ids for ids in small if ids is not None]
-    if not known:
+    seen = _operands(g, node, len(shape))
+    if not seen:
         return []
-    target = max(known, key=Tensor.numel)
-    summed = [ids is not None and ids.size(dim) > 1 for ids, dim in zip(small, (2, 1), strict=True)]
-    if (len(known) == 2 and min(map(Tensor.numel, known)) > 1) or target.size(0) > 1 or any(summed):
+    varying = {d for ids in seen.values() for d in range(len(shape)) if ids.size(d) > 1}
+    small = seen | _parameters(g, node, seen, varying)
+    unseen = [ref for ref in node.reads if ref not in small]
+    own = {ref: {d for d in varying if ids.size(d) > 1} for ref, ids in small.items()}
+    stretched = any(_stretches(g, ref, seen) for ref in unseen)
+    if stretched or any(dims and dims != varying for dims in own.values()):
         return barrier(g, node)
-    lines = [ids.expand(target.shape).flatten() for ids in known]
-    out = g.each(lines, "any", [ids.numel() == target.numel() for ids in known])
-    return [out.reshape(target.shape).expand(g.tape.shape[node.outs[0]])]
+    for ref in unseen:
+        known(g, ref)  # of a parameter: it is used whole
+        if _dims(g, ref, varying, len(shape)):
+            for ids in small.values():
+                g.pin(node.name, ids)
+    blind = any(ref not in besides and g.tape.numbers.get(ref) != 0 for ref in unseen)
+    zero = _when_zero(g, node, zero, blind, node.reads[0] in small)
+    refs = [ref for ref in node.reads if ref in small]
+    width = [n if d in varying else 1 for d, n in enumerate(shape)]
+    out = g.per_channel([small[r].expand(width).flatten() for r in refs], zero, [own[r] == varying for r in refs])
+    return [out.reshape(width).expand(shape)]
 
 
-def weight_name(g: Graph, ref: Any, transposed: bool = False) -> str:
-    """The name of an untouched parameter or buffer, or ""."""
-    sym = g.sym.get(ref.index) if isinstance(ref, Ref) else None
-    return sym.name if isinstance(sym, Weight) and sym.transposed == transposed else ""
+def _operands(g: Context, node: Node, dims: int) -> dict[int, Tensor]:
+    """The operands whose channels are known; of a function of parameters alone, the parameters."""
+    syms = {ref: g.sym.get(ref) for ref in node.reads}
+    seen = {ref: _aligned(sym, dims) for ref, sym in syms.items() if isinstance(sym, Tensor)}
+    if not seen:
+        seen = {ref: _aligned(ids, dims) for ref in node.reads if (ids := known(g, ref)) is not None}
+    return seen
 
 
-def pointwise(g: Graph, node: Node, zero: str = "", besides: Sequence[int] = ()) -> Syms:
-    """besides: tensors that do not decide whether the result is zero."""
-    shape = g.tape.shape[node.outs[0]]
-    refs = node.reads
-    syms = {ref: g.sym.get(ref) for ref in refs}
-    small = {ref: aligned(s, len(shape)) for ref, s in syms.items() if isinstance(s, Tensor)}
-    if not small:
-        for ref in refs:  # a function of parameters alone
-            sym = g.known(ref)
-            if sym is not None:
-                small[ref] = aligned(sym, len(shape))
-    if not small:
-        return []
-    given = [dict(enumerate(reversed(g.tape.shape[ref]), 1)) for ref in small]
-    varying = {d for s in small.values() for d in range(len(shape)) if s.size(d) > 1}
-    blind = False
-    for ref in refs:
-        if ref in small:
-            continue
-        size = g.tape.shape[ref]
-        dims = [d for d in varying if (d - len(shape)) >= -len(size) and size[d - len(shape)] > 1]
-        if not isinstance(syms[ref], Tensor) and syms[ref] is not None and len(dims) == 1:
-            small[ref] = aligned(g.adopt(ref, dims[0] - len(shape) + len(size)), len(shape))
-            continue
-        blind |= ref not in besides and g.tape.numbers.get(ref) != 0
-        g.known(ref)  # a parameter: marks it as used whole
-        if any(size[-d] > max(own.get(d, 1) for own in given) for d in range(1, len(size) + 1)):
-            return barrier(g, node)  # what is repeated along d is not the same there any more
-        if dims:
-            for s in small.values():
-                g.pins.append((node.name, s.flatten()))
+def _parameters(g: Context, node: Node, seen: dict[int, Tensor], varying: set[int]) -> dict[int, Tensor]:
+    """Parameters that lie along the one dimension that holds channels get ids there."""
+    total, found = len(g.tape.shape[node.outs[0]]), {}
+    for ref in node.reads:
+        dims = _dims(g, ref, varying, total)
+        if ref not in seen and isinstance(g.sym.get(ref), Weight) and len(dims) == 1:
+            found[ref] = _aligned(adopt(g, ref, dims[0] - total + len(g.tape.shape[ref])), total)
+    return found
+
+
+def _dims(g: Context, ref: int, varying: Iterable[int], total: int) -> list[int]:
+    """Along which of the dimensions that hold channels a tensor is longer than 1."""
+    size = g.tape.shape[ref]
+    return [d for d in varying if d - total >= -len(size) and size[d - total] > 1]
+
+
+def _stretches(g: Context, ref: int, seen: Iterable[int]) -> bool:
+    """Is a tensor longer somewhere than all operands with channels? These repeat there, and do not stay the same."""
+    lengths = [dict(enumerate(reversed(g.tape.shape[other]), 1)) for other in seen]
+    size = g.tape.shape[ref]
+    return any(size[-d] > max(own.get(d, 1) for own in lengths) for d in range(1, len(size) + 1))
+
+
+def _aligned(ids: Tensor, dims: int) -> Tensor:
+    """Ids without repetition, with leading dimensions of length 1 as in broadcasting."""
+    ids = shrink(ids)
+    return ids.reshape((1,) * (dims - ids.dim()) + tuple(ids.shape))
+
+
+def _when_zero(g: Context, node: Node, zero: str, blind: bool, first_seen: bool) -> str:
+    """blind: there is an operand of which nothing is known, so it need not be zero where the others are."""
     if not zero:
         zero = "any" if node.name == "mul" else "all" if zero_at_zero(g, node) else "never"
-    if blind and (zero == "all" or (zero == "first" and refs[0] not in small)):
-        zero = "never"
-    lines, tied = [], []
-    vshape = [shape[d] if d in varying else 1 for d in range(len(shape))]
-    for ref in refs:
-        if ref in small:
-            own = {d for d in range(len(shape)) if small[ref].size(d) > 1}
-            if own and own != varying:
-                return barrier(g, node)
-            lines.append(small[ref].expand(vshape).flatten())
-            tied.append(own == varying)
-    out = g.each(lines, zero, tied)
-    return [out.reshape(vshape).expand(shape)]
+    return "never" if blind and (zero == "all" or (zero == "first" and not first_seen)) else zero
 
 
-def aligned(sym: Tensor, dims: int) -> Tensor:
-    """Ids without repetition, with leading dimensions of length 1 as in broadcasting."""
-    sym = shrink(sym)
-    return sym.reshape((1,) * (dims - sym.dim()) + tuple(sym.shape))
-
-
-def zero_at_zero(g: Graph, node: Node) -> bool:
+def zero_at_zero(g: Context, node: Node) -> bool:
     """Is the result 0 where all tensors are 0? Simply tried out, once per operation, its numbers and dtypes."""
     dtypes: list[torch.dtype] = []
 
@@ -190,7 +114,7 @@ def zero_at_zero(g: Graph, node: Node) -> bool:
 
 
 @cache
-def _zero_at_zero(op: Any, args: Any, kwargs: Any, dtypes: Sequence[torch.dtype]) -> bool:
+def _zero_at_zero(op: Any, args: Any, kwargs: Any, dtypes: tuple[torch.dtype, ...]) -> bool:
     args, kwargs = tree_map_only(Ref, lambda ref: torch.zeros((), dtype=dtypes[ref.index]), (args, dict(kwargs)))
     try:
         result = op(*args, **kwargs)
@@ -199,40 +123,42 @@ def _zero_at_zero(op: Any, args: Any, kwargs: Any, dtypes: Sequence[torch.dtype]
     return isinstance(result, Tensor) and not result.is_complex() and float(result) == 0
 
 
-def follows_first(g: Graph, node: Node) -> Syms:
+def follows_first(g: Context, node: Node) -> Syms:
     """x / y, prelu(x, slope): zero where x is."""
     return pointwise(g, node, zero="first")
 
 
-def filled(g: Graph, node: Node) -> Syms:
+def filled(g: Context, node: Node) -> Syms:
     """ones_like, bernoulli_...: the shape of x, but not its values."""
     return pointwise(g, node, zero="never")
 
 
-def zeros(g: Graph, node: Node) -> Syms:
+def zeros(g: Context, node: Node) -> Syms:
     """zeros_like, zero_: zero in any case."""
     outs = filled(g, node)
-    g.zeros += [shrink(out).flatten() for out in outs if isinstance(out, Tensor)]
+    for out in outs:
+        if isinstance(out, Tensor):
+            g.zeros(shrink(out).flatten())
     return outs
 
 
-def choice(g: Graph, node: Node) -> Syms:
+def choice(g: Context, node: Node) -> Syms:
     """where(condition, a, b): zero where a and b are."""
     return pointwise(g, node, zero="all", besides=node.reads[:1])
 
 
-def masked_fill(g: Graph, node: Node) -> Syms:
+def masked_fill(g: Context, node: Node) -> Syms:
     """masked_fill(x, mask, value): zero where x is, if the value is."""
     value = node.args[2]
     number = g.tape.numbers.get(value.index) if isinstance(value, Ref) else value
     return pointwise(g, node, zero="first" if number == 0 else "never")
 
 
-def untouched(g: Graph, node: Node) -> Syms:
+def untouched(g: Context, node: Node) -> Syms:
     """detach, contiguous, dropout in eval mode...: the first input itself."""
     return [g.sym.get(node.args[0].index)]
 
 
-def new_tensor(g: Graph, node: Node) -> Syms:
+def new_tensor(g: Context, node: Node) -> Syms:
     """zeros, arange, x.new_ones(size): depends on no channel."""
     return []

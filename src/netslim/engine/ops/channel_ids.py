@@ -63,7 +63,7 @@ class Ids:
         return torch.from_numpy(before)
 
 
-def spread(line: Tensor, shape: torch.Size, dim: int) -> Tensor:
+def broadcast_ids(line: Tensor, shape: torch.Size, dim: int) -> Tensor:
     """Ids (C,) along `dim` of a tensor of that shape, repeated without copying along all other dimensions."""
     return line.reshape([-1 if d == dim % len(shape) else 1 for d in range(len(shape))]).expand(shape)
 

@@ -2,8 +2,8 @@
 
 The tape needs no numbers, so the network is run on the meta device, where no arithmetic is done. PyTorch's own shape
 functions there are partly written in Python, 0.1 to 2 ms each, more than the small networks' arithmetic. The operations
-that make up most of a network therefore have a shortcut here, for the plain case; all others, and whatever is not plain
-or not well-formed, go to PyTorch.
+that make up most of a network therefore have a shortcut here, for the plain case (ops/table.py says which); all others,
+and whatever is not plain or not well-formed, go to PyTorch.
 """
 
 from __future__ import annotations
@@ -14,29 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netslim.modules import modules_by_name
+from netslim.modules import Network
 
 META = torch.device("meta")
 Shortcut = Callable[..., Any]  # the operation's arguments -> its result, or None if this is not the plain case
 
 
-def suffice(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
+def suffice(network: Network, inputs: Sequence[Tensor]) -> bool:
     """Can the run on the meta device tell whether the model runs? Not where dtypes or devices are mixed.
 
     Inputs that are indices count as mixed, because their values matter.
     """
-    tables = [table for module in modules_by_name(model).values() for table in (module._parameters, module._buffers)]
-    tensors = [t for table in tables for t in table.values() if t is not None]
-    state = [t for t in tensors if t.is_floating_point() or isinstance(t, nn.Parameter)]
+    state = [t for t in network.state.values() if t.is_floating_point() or isinstance(t, nn.Parameter)]
     kinds = {(t.dtype, t.device) for t in [*state, *inputs]}
     plain = all(type(t) in (Tensor, nn.Parameter, nn.Buffer) for t in [*state, *inputs])
     return plain and len(kinds) == 1 and all(dtype.is_floating_point for dtype, _ in kinds)
 
 
-def infer(func: Any, name: str, args: Any, kwargs: Any, in_place: bool) -> Any:
+def infer(shortcut: Shortcut | None, func: Any, args: Any, kwargs: Any, in_place: bool) -> Any:
     """The result of an operation: by its shortcut, or by PyTorch."""
-    shortcut = None if kwargs else SHORTCUTS.get(name)
-    result = shortcut(*args) if shortcut is not None else None
+    result = shortcut(*args) if shortcut is not None and not kwargs else None
     if result is None or (in_place and result.shape != args[0].shape):
         return func(*args, **kwargs)
     return args[0] if in_place else result
@@ -159,21 +156,3 @@ def index_copy(to: Tensor, dim: int, index: Tensor, x: Tensor) -> Tensor | None:
     """Not for speed: PyTorch's own refuses an index that is not on the meta device."""
     fits = to.dim() == x.dim() > dim >= 0 and x.shape == (*to.shape[:dim], len(index), *to.shape[dim + 1 :])
     return empty(to, *to.shape) if fits and plain(to) and x.device == META else None
-
-
-SHORTCUTS: dict[str, Shortcut] = {
-    "convolution": convolution,
-    "native_batch_norm": batch_norm,
-    "addmm": linear,
-    **dict.fromkeys(
-        ("relu", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "mish", "sigmoid", "tanh", "hardswish",
-         "hardsigmoid", "softplus", "clamp", "clamp_min", "add", "sub", "mul", "div"),
-        pointwise,
-    ),
-    **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), adaptive_pool),
-    "max_pool2d_with_indices": max_pool,
-    "avg_pool2d": average_pool,
-    "mean": mean,
-    "cat": concatenate,
-    "index_copy": index_copy,
-}  # fmt: skip

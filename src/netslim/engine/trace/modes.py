@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,13 +10,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from netslim.modules import modules_by_name
-
 
 @contextmanager
-def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
+def note_running(modules: Mapping[str, nn.Module], running: list[str | None]) -> Iterator[None]:
     """Keep the names of the modules that are running in a list, innermost last."""
-    names = {module: name for name, module in modules_by_name(model).items()}
+    names = {module: name for name, module in modules.items()}
 
     def enter(module: nn.Module, _: Any) -> None:
         running.append(names.get(module))
@@ -33,12 +31,12 @@ def note_running(model: nn.Module, running: list[str | None]) -> Iterator[None]:
 
 
 @contextmanager
-def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
+def tracing_modes(modules: Mapping[str, nn.Module], training: bool) -> Iterator[None]:
     """Leaf modules in eval mode, so that nothing is random and no statistics move; containers train or eval as asked.
 
     Auxiliary heads (GoogLeNet) only run where the containers train.
     """
-    before = {m: m.training for m in modules_by_name(model).values()}
+    before = {m: m.training for m in modules.values()}
     for module in before:
         vars(module)["training"] = training and _is_container(module)
     try:
@@ -49,9 +47,9 @@ def tracing_modes(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def note_who_asks(model: nn.Module) -> Iterator[list[nn.Module]]:
+def note_who_asks(modules: Mapping[str, nn.Module]) -> Iterator[list[nn.Module]]:
     """Collect the containers that ask for their mode: only these can do something else in another."""
-    containers = {module for module in modules_by_name(model).values() if _is_container(module)}
+    containers = {module for module in modules.values() if _is_container(module)}
     asked: list[nn.Module] = []
 
     def read(module: nn.Module) -> bool:

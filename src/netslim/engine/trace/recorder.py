@@ -9,38 +9,41 @@ written in it, so the slim network is recorded again afterwards and compared (re
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.engine.trace import meta_kernels
 from netslim.engine.trace.modes import note_running, note_who_asks, tracing_modes
 from netslim.engine.trace.tape import ALIASED, SCATTER, Node, Ref, Tape, is_own, is_own_selection
-from netslim.modules import call, state, tensors_in
+from netslim.modules import Network, call, tensors_in
+
+Kernels = Callable[[str], meta_kernels.Shortcut | None]  # name of an operation -> a faster way to the shape it makes
 
 
 def record(
-    model: nn.Module, example_input: Any, *, modes: tuple[bool, ...] = (False,), on_meta: bool = False
+    network: Network, example_input: Any, *, modes: tuple[bool, ...] = (False,), kernels: Kernels | None = None
 ) -> tuple[Tape, str]:
     """Run the model and write down what it did.
 
     modes: do its containers train? Where one of them asks, the model is run in each of these modes, and what the later
-    runs do beside the first is written behind it. on_meta: the model's parameters and floating-point buffers are on
-    the meta device; the input is put there.
+    runs do beside the first is written behind it. kernels: the model's parameters and floating-point buffers are on
+    the meta device; the input is put there, and operations that have a shortcut take it.
 
     Returns the tape and an error message, empty if all runs came to their end. The model's modes and the random state
     are restored; the tape of a run that failed holds the operations up to the failure.
     """
+    model, on_meta = network.model, kernels is not None
     tape = Tape(on_meta=on_meta, modes=modes)
     running: list[str | None] = []
-    recorder = _Recorder(tape, running)
+    recorder = _Recorder(tape, running, kernels)
     own = partial(torch.empty_like, device=meta_kernels.META) if on_meta else torch.clone
-    tensors = state(model)
+    tensors = network.state
     tape.state = {recorder.add(tensor): name for name, tensor in tensors.items()}
     for training in modes:
         given = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
@@ -49,9 +52,9 @@ def record(
             recorder.start_again(tensors, inputs)
         else:
             tape.inputs = [recorder.add(t) for t in inputs]
-        with torch.random.fork_rng(devices=[]), tracing_modes(model, training), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), tracing_modes(network.modules, training), torch.no_grad():
             try:
-                with note_who_asks(model) as asked, note_running(model, running), recorder:
+                with note_who_asks(network.modules) as asked, note_running(network.modules, running), recorder:
                     result = call(model, given)
             except Exception as error:  # the caller decides: a bad example input, or a size written in the code
                 return tape, f"{type(error).__name__}: {error}"
@@ -62,9 +65,9 @@ def record(
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape, running: list[str | None]) -> None:
+    def __init__(self, tape: Tape, running: list[str | None], kernels: Kernels | None) -> None:
         super().__init__()
-        self.tape, self.running = tape, running
+        self.tape, self.running, self.kernels = tape, running, kernels
         self.number: dict[int, int] = {}
         self.known: dict[Any, Node] = {}  # what earlier runs did
         self.scattered: dict[int, Node] = {}  # output of a BN layer that scatters -> the layer
@@ -130,8 +133,8 @@ class _Recorder(TorchDispatchMode):
         node.args = tuple([self.refs(item, node.reads) if isinstance(item, nested) else item for item in args])
         if kwargs:
             node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
-        if self.tape.on_meta:
-            result = meta_kernels.infer(func, name, args, kwargs, bool(overwritten))
+        if self.kernels is not None:
+            result = meta_kernels.infer(self.kernels(name), func, args, kwargs, bool(overwritten))
         else:
             result = func(*args, **kwargs)
         norm = self.scattering_norm(node) if name == "index_copy" else None

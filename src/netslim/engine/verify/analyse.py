@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from netslim.engine.cut import emit
 from netslim.engine.decide import size_attributes
-from netslim.engine.graph import graph
+from netslim.engine.graph import build
+from netslim.engine.graph.graph import Graph
+from netslim.engine.ops import table
 from netslim.engine.trace import meta_kernels
 from netslim.engine.trace.recorder import record
 from netslim.engine.trace.tape import Tape
 from netslim.engine.verify.prove import Proved
-from netslim.modules import modules_by_name, tensors_in
+from netslim.modules import Network, tensors_in
 
 MODES = ((True, False), (False,), (True,))
 
 
-def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] | None = None) -> graph.Graph:
+def analyse(network: Network, example_input: Any, scattering: Mapping[str, str] | None = None) -> Graph:
     """Run the model once and build its graph. It is a copy that runs, so the model is left as it was.
 
     scattering: BN layers whose channels need not be those of the streams that they write (streams.can_scatter).
@@ -37,23 +39,25 @@ def analyse(model: nn.Module, example_input: Any, scattering: Mapping[str, str] 
     inputs = tensors_in(example_input)
     errors = {}
     for modes in MODES:
-        for on_meta in (True, False) if meta_kernels.suffice(model, inputs) else (False,):
-            look = emit.outline(model, emit.Changes(), on_meta)
-            recorded, errors[modes] = record(look, example_input, modes=modes, on_meta=on_meta)
+        for on_meta in (True, False) if meta_kernels.suffice(network, inputs) else (False,):
+            look = emit.outline(network, emit.Changes(), on_meta)
+            kernels = table.shortcut if on_meta else None
+            recorded, errors[modes] = record(look, example_input, modes=modes, kernels=kernels)
             if not errors[modes]:
-                return build(model, recorded, scattering or {})
-    error = errors[MODES[0] if model.training else MODES[1]]
+                return graph_of(network, recorded, scattering or {})
+    error = errors[MODES[0] if network.model.training else MODES[1]]
     given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in inputs)
     raise ValueError(
-        f"{type(model).__name__} does not run on the example input [{given}] (a tuple gives positional, a dict keyword "
-        f"arguments): {error.partition(chr(10))[0]}"
+        f"{type(network.model).__name__} does not run on the example input [{given}] (a tuple gives positional, a dict "
+        f"keyword arguments): {error.partition(chr(10))[0]}"
     )
 
 
-def build(model: nn.Module, recorded: Tape, scattering: Mapping[str, str]) -> graph.Graph:
-    built = graph.build(model, recorded, scattering)
-    size_attributes.release_lists(model, built)
-    return built
+def graph_of(network: Network, recorded: Tape, scattering: Mapping[str, str]) -> Graph:
+    """The graph of what was recorded of a network."""
+    graph = build.build(network, recorded, scattering)
+    size_attributes.release_lists(network, graph)
+    return graph
 
 
 class Proof:
@@ -61,22 +65,22 @@ class Proof:
 
     def __init__(
         self,
-        model: nn.Module,
+        network: Network,
         keep: Mapping[str, Tensor],
         example_input: Any,
-        dependencies: graph.Graph,
+        graph: Graph,
         proved: Proved,
     ) -> None:
-        self.on_meta, self.proved = dependencies.tape.on_meta, proved
+        self.on_meta, self.proved = graph.tape.on_meta, proved
         self.keep = {name: stays.clone() for name, stays in keep.items()}
-        self.seen = _look(model, example_input, not self.on_meta)
+        self.seen = _look(network, example_input, not self.on_meta)
 
-    def holds(self, model: nn.Module, keep: Mapping[str, Tensor], example_input: Any) -> bool:
+    def holds(self, network: Network, keep: Mapping[str, Tensor], example_input: Any) -> bool:
         """Is this the same model with the same channels and input, and did nothing change that the proof rests on?
 
         Weights may have changed: it says nothing about them.
         """
-        now = _look(model, example_input, not self.on_meta)
+        now = _look(network, example_input, not self.on_meta)
         return (
             len(now) == len(self.seen)
             and all(a is b or _same(a, b) for a, b in zip(now, self.seen, strict=True))
@@ -85,14 +89,14 @@ class Proof:
         )
 
 
-def _look(model: nn.Module, example_input: Any, numbers: bool) -> list[Any]:
+def _look(network: Network, example_input: Any, numbers: bool) -> list[Any]:
     """All attributes of all modules but the mode, containers entry by entry; the input; sizes and kinds of tensors.
 
     numbers: also whether any number in a tensor may have changed; that of indices in any case.
     """
     seen: list[Any] = []
     tensors: list[Any] = []
-    for module in modules_by_name(model).values():
+    for module in network.modules.values():
         seen.append(module)
         for name, value in vars(module).items():
             if isinstance(value, dict):
