@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map
 
-from netslim.modules import call
+from netslim.method.batches import arguments
 
 
 @contextmanager
@@ -24,9 +26,9 @@ def reestimated_statistics(model: nn.Module) -> Iterator[None]:
 
     BN layers train, everything else evaluates (no dropout), no gradients are recorded; also where the code that runs
     the batches calls ``model.eval()`` itself, as a validation loop does. On leaving, modes and momenta are what they
-    were; a layer that no batch has reached keeps its statistics.
+    were; a layer that no batch has reached keeps its statistics, and after an error all do.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    layers = _layers(model)
     modes = {m: m.training for m in model.modules()}
     before = [(m, m.momentum, {k: b.clone() for k, b in m.named_buffers(recurse=False)}) for m in layers]
     model.eval()
@@ -34,13 +36,17 @@ def reestimated_statistics(model: nn.Module) -> Iterator[None]:
     for m in layers:
         m.reset_running_stats()
         m.momentum = None  # PyTorch's cumulative average
+    failed = False
     try:
         with torch.no_grad():
             yield
+    except BaseException:
+        failed = True
+        raise
     finally:
         for m, momentum, buffers in before:
             m.momentum = momentum
-            if m.num_batches_tracked == 0:
+            if failed or m.num_batches_tracked == 0:
                 for name, buffer in buffers.items():
                     getattr(m, name).copy_(buffer)
         for hook in hooks:
@@ -53,24 +59,42 @@ def _train_this_layer(module: nn.Module, args: Any) -> None:
     module.training = True
 
 
-def recalibrate(model: nn.Module, batches: Iterable[Any]) -> None:
+def _layers(model: nn.Module) -> list[_BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def recalibrate(model: nn.Module, batches: Iterable[Any], steps: int | None = None) -> None:
     """Re-estimate the running mean and variance of every BN layer from batches, in place.
 
     Args:
-        model: on the device of the batches.
-        batches: input tensors (N, C, ...) with N·space > 1 values per channel, or tuples or dicts of forward arguments.
-            The result is the average of the batch statistics, every batch with the same weight.
+        model: stays on its device; the batches are moved there.
+        batches: what a data loader gives: input tensors (N, C, ...) with N·space > 1 values per channel, or lists,
+            tuples and mappings of them with or without labels; ``netslim.method.batches.arguments`` tells which of them
+            forward takes. The result is the average of the batch statistics, every batch with the same weight.
+        steps: use so many batches at most; default all of them.
 
     Raises:
-        ValueError: there are no batches.
+        ValueError: there are no batches, forward cannot be called with one, or it runs no BN layer.
 
     >>> bn = nn.BatchNorm1d(1).eval(); recalibrate(bn, [torch.tensor([[1.0], [3.0]])]); bn.running_mean
     tensor([2.])
     """
+    if isinstance(batches, (Tensor, dict)):
+        raise ValueError(f"recalibrate needs a list of batches or a data loader, got one {type(batches).__name__}: [x]")
     seen = 0
+    device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     with reestimated_statistics(model):
-        for batch in batches:
-            call(model, batch)
+        for batch in islice(batches, steps):
+            positional, named = tree_map(lambda leaf: _moved(leaf, device), arguments(model, batch))
+            model(*positional, **named)
             seen += 1
-    if seen == 0:
-        raise ValueError("recalibrate needs at least one batch, got none")
+        if seen == 0:
+            raise ValueError("recalibrate needs at least one batch, got none")
+        layers = _layers(model)
+        if layers and all(layer.num_batches_tracked == 0 for layer in layers):
+            raise ValueError(f"forward of {type(model).__name__} runs no BatchNorm layer that keeps statistics")
+
+
+def _moved(leaf: Any, device: torch.device) -> Any:
+    """Tensors, and the containers of other libraries that can be moved as they can."""
+    return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf

@@ -1,22 +1,18 @@
-"""The data that a trainer was given, whatever form it came in."""
+"""Data loaders, whatever form they were given in, and their batches."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from lightning import LightningDataModule, Trainer
+import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils._pytree import tree_leaves
-
-
-def given_to(trainer: Trainer) -> LightningDataModule:
-    """What ``fit`` was given, as a data module."""
-    given: LightningDataModule | None = getattr(trainer, "datamodule", None)
-    if given is not None:
-        return given
-    if trainer.val_dataloaders is None:  # the first validation is still ahead
-        trainer.fit_loop.epoch_loop.val_loop.setup_data()
-    return _Loaders(trainer.train_dataloader, trainer.val_dataloaders)
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader
 
 
 def loaders_in(given: Any) -> list[Any]:
@@ -24,15 +20,67 @@ def loaders_in(given: Any) -> list[Any]:
     return list(given.flattened) if isinstance(given, CombinedLoader) else tree_leaves(given)
 
 
-class _Loaders(LightningDataModule):
-    """Data loaders that were given to ``fit`` directly, as a data module."""
+def first_batch(loader: Any) -> Any:
+    """The first batch, looked at without a trace: with a worker of its own, and with all generators as they were.
 
-    def __init__(self, train: Any, val: Any) -> None:
-        super().__init__()
-        self._train, self._val = train, val
+    Raises:
+        ValueError: there is none, or looking at it would take it away.
+    """
+    if isinstance(loader, DataLoader):
+        loader = copy.copy(loader)
+        loader._iterator = None  # persistent workers may be at work for the fit
+        loader.num_workers = min(1, loader.num_workers)
+    with _generators_as_they_were(loader):
+        batches = iter(loader)
+        if batches is loader:
+            raise ValueError(f"a {type(loader).__name__} can be iterated over only once; use a DataLoader")
+        for batch in batches:
+            return batch
+    raise ValueError(f"a {type(loader).__name__} has no batch")
 
-    def train_dataloader(self) -> Any:
-        return self._train
 
-    def val_dataloader(self) -> Any:
-        return self._val
+@contextmanager
+def _generators_as_they_were(loader: Any) -> Iterator[None]:
+    """Those that order the samples of a DataLoader; the global ones are the caller's."""
+    sampler, batches = (getattr(loader, name, None) for name in ("sampler", "batch_sampler"))
+    owners = [loader, sampler, batches, getattr(batches, "sampler", None)]
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    states = [(found, found.get_state()) for found in generators if isinstance(found, torch.Generator)]
+    try:
+        yield
+    finally:
+        for generator, before in states:
+            generator.set_state(before)
+
+
+def of_all_ranks(batches: Iterator[Any]) -> Iterator[Any]:
+    """Under DDP the batches of all ranks together, on every rank: all see the same. Else the batches as they are."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        yield from batches
+        return
+    while True:
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, _next(batches))
+        found = [part for part in parts if part is not None]
+        for part in found:
+            if isinstance(part, Exception):
+                raise part
+        if not found:
+            return
+        yield tree_map(_joined, *found)
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch, None after the last; an error is told to the other ranks, which wait for this one."""
+    try:
+        return tree_map(_on_cpu, next(batches, None))
+    except Exception as error:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _on_cpu(leaf: Any) -> Any:
+    return leaf.cpu() if isinstance(leaf, Tensor) else leaf
+
+
+def _joined(first: Any, *others: Any) -> Any:
+    return torch.cat([first, *others]) if isinstance(first, Tensor) and first.ndim else first

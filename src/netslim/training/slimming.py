@@ -1,4 +1,4 @@
-"""The method as Lightning callbacks, for the pipeline and for a LightningModule of one's own.
+"""Slimming at the end of a fit, as a Lightning callback.
 
     Trainer(callbacks=[Sparsity(1e-4), GammaHistogram(), Slimming(ratio=0.5)])
 
@@ -8,25 +8,21 @@ threshold at the end of the fit and makes the smaller network.
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
-from netslim.engine import select_channels, slim
+from netslim.engine import select_channels
 from netslim.engine.checks import check_coupling
-from netslim.engine.cut.clone import clone
-from netslim.measure.cost import count
-from netslim.method.recovery import reestimated_statistics
 from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
-from netslim.training.loaders import given_to, loaders_in
+from netslim.training.measuring import FitBench, IdleBench, Split
+from netslim.training.module_copy import keep_network_in_setup
+from netslim.training.slim_module import Result, callable_on_batches, cut, example_for, slim_module
 
 
 class Slimming(Callback):
@@ -38,18 +34,30 @@ class Slimming(Callback):
 
         {"threshold": largest |γ| removed, "removed": k, "prunable": N,
          "layers": [{"name", "channels", "kept"}, ...], "uncounted": {op: times},
-         "dense": {"params", "macs", "metrics"}, "slim": {...}, "recalibrated": {"metrics"}}
+         "dense": {"params", "macs", "metrics"}, "slim": {...}, "recalibrated": {"metrics"},
+         "errors": {what failed at the end: why}}
 
-    where ``metrics`` is what the module's own validation (or test) step logs. The slim network computes what the dense
-    one with γ = β = 0 on the removed channels computes, so its accuracy is that of the masked network.
+    where ``metrics`` is what the module's own validation (or test) step logs in the fit's trainer, under its limits,
+    precision and device; its callbacks rest and its loggers write nothing meanwhile. The slim network computes what the
+    dense one with γ = β = 0 on the removed channels computes, so its accuracy is that of the masked network.
+
+    The weights are those after the last step and all callbacks (averaged ones, where a callback puts them into the
+    module), not those of the best checkpoint. The module that was fitted is not touched. Locks, files, connections and
+    data sets in it are shared with the copy.
+
+    All this is tried on one batch before the training, which is where mistakes are refused (ValueError). After the
+    training nothing is: ``slimmed`` is there before anything is measured, and what fails is a warning and an entry in
+    ``result["errors"]``.
 
     Args:
         ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
         network: attribute path of the network inside the module; default "" is the module itself.
         split: which loop measures, "val" (default) or "test".
-        example_input: one input batch; default the module's ``example_input_array``, else the first validation/test
-            batch's first element.
-        recalibration_batches: how many training batches re-estimate the statistics, default 100.
+        example_input: one input batch; default the module's ``example_input_array``, else the first sample of the first
+            validation/test batch.
+        recalibration_batches: how many training batches re-estimate the statistics, default 100; 0 leaves them. They
+            pass the module's and the data module's hooks as in validation (no augmentation by a hook that asks
+            ``trainer.training``).
         floor, coupling, round_to: as for ``select_channels``.
     """
 
@@ -58,8 +66,8 @@ class Slimming(Callback):
         ratio: float,
         *,
         network: str = "",
-        split: Literal["val", "test"] = "val",
-        example_input: Tensor | None = None,
+        split: Split = "val",
+        example_input: Any = None,
         recalibration_batches: int = 100,
         floor: int = 1,
         coupling: Literal["keep", "group", "scatter"] = "keep",
@@ -69,16 +77,24 @@ class Slimming(Callback):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if split not in ("val", "test"):
             raise ValueError(f"split is {split!r}; choose 'val' or 'test'")
-        if not isinstance(recalibration_batches, int) or recalibration_batches < 1:
-            raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1")
+        if not isinstance(recalibration_batches, int) or recalibration_batches < 0:
+            raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1, or 0 for none")
         check_coupling(coupling)
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
-        self.floor, self.coupling, self.round_to = floor, coupling, round_to
+        self.options = {"ratio": ratio, "floor": floor, "coupling": coupling, "round_to": round_to}
         self.slimmed: LightningModule | None = None
-        self.result: dict[str, Any] = {}
+        self.result: Result = {}
+        self._there_before_setup: set[nn.Module] = set()
+        self._built_in_setup, self._example, self._through = False, None, 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Before the module's own ``setup`` and ``configure_model``."""
+        self._there_before_setup = set(pl_module.modules())
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.slimmed, self.result, self._example, self._through = None, {}, None, 0
+        before, self._there_before_setup = self._there_before_setup, set()
         if self.split == "val" and not trainer.enable_validation:
             raise ValueError(
                 "Slimming measures with the validation loop, and there is none; add one, or give fit a "
@@ -90,113 +106,133 @@ class Slimming(Callback):
             raise ValueError(
                 f"network={self.network!r} is no part of {type(pl_module).__name__}: give its attribute path"
             )
+        layers = bn_layers(pl_module.get_submodule(self.network)).values()
+        self._built_in_setup = any(layer not in before for layer in layers)
+        if self.split == "test":
+            trainer.datamodule.setup("test")  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find now, and not after the training, that the network cannot be slimmed as asked."""
-        with torch.random.fork_rng(devices=[]):  # a look at the data must not change the training
-            example = self._example(pl_module, given_to(trainer))
+        """Find now, and not after the training, what cannot be done at its end."""
+        bench = FitBench(trainer, self.split)
+        with isolate_rng():  # a look at the data must not change the training
+            small = self._try_cut(bench, pl_module)
+            if self.recalibration_batches:
+                self._try_recalibrate(bench, small)
+            self._try_step(bench, pl_module, small)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        bench = FitBench(trainer, self.split)
+        self.result = {"errors": {}}
+        with isolate_rng():
+            if not self._attempt("slimmed", lambda: self._cut(bench, pl_module)):
+                return
+            small = self.slimmed
+            assert small is not None
+            self._measure("dense", bench, pl_module)
+            self._measure("slim", bench, small)
+            through = callable_on_batches(small, self.network)[self._through]
+            if self.recalibration_batches:
+                self._attempt(
+                    "recalibrated",
+                    lambda: bench.recalibrate(small, through, self.recalibration_batches, self._example),
+                )
+            self._measure("recalibrated", bench, small)
+
+    def _cut(self, bench: Bench, module: LightningModule) -> None:
+        example = example_for(module, self.network, self._example, lambda: bench.batch(module))
+        small, result = cut(module, self.network, example, **self.options)
+        if self._built_in_setup:
+            keep_network_in_setup(small)
+        self.slimmed, self.result = small, {**result, **self.result}
+
+    def _measure(self, what: str, bench: Bench, module: LightningModule) -> None:
+        entry = self.result.setdefault(what, {})
+        entry["metrics"] = {}
+        self._attempt(what, lambda: entry.update(metrics=bench.metrics(module)))
+
+    def _attempt(self, what: str, work: Callable[[], None]) -> bool:
+        """Nothing that fails after a training may lose it."""
         try:
-            self.check(pl_module.get_submodule(self.network), example)
+            work()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.result["errors"].setdefault(what, reason)
+            warnings.warn(f"Slimming: no {what!r} after the training, which is kept: {reason}", stacklevel=2)
+            return False
+        return True
+
+    def _try_cut(self, bench: FitBench, module: LightningModule) -> LightningModule:
+        try:
+            given = self.example_input
+            self._example = example_for(module, self.network, given, lambda: bench.batch(module))
+            return cut(module, self.network, self._example, **self.options)[0]
         except ValueError as error:
-            if self.example_input is None and "does not run" in str(error):
+            if self.example_input is None and ("does not run" in str(error) or self._example is None):
                 raise ValueError(f"{error}; give Slimming what it takes as example_input") from error
             raise
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = given_to(trainer)
-        # Each process measures on its own device; a second process group inside a running one would hang.
-        evaluator = Trainer(
-            accelerator=trainer.strategy.root_device.type,
-            devices=1 if trainer.strategy.root_device.index is None else [trainer.strategy.root_device.index],
-            precision=trainer.precision,
-            plugins=[LightningEnvironment()],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
+    def _try_recalibrate(self, bench: FitBench, small: LightningModule) -> None:
+        """Find what can be called on a training batch: the module, or else its network."""
+        reasons = []
+        for number, through in enumerate(callable_on_batches(small, self.network)):
+            try:
+                bench.try_recalibrate(small, through, self._example)
+            except Exception as error:
+                reasons.append(f"{type(through).__name__}: {error}")
+            else:
+                self._through = number
+                return
+        raise ValueError(
+            "Slimming cannot re-estimate the BatchNorm statistics, because forward does not run on a training batch "
+            f"({'; '.join(reasons)}): let the batches begin with what forward takes, or set recalibration_batches=0"
         )
-        self.run(pl_module, data, evaluator)
 
-    def check(self, dense: nn.Module, example: Tensor) -> None:
-        """Raise now what ``run`` would raise after the training: a ratio that the network cannot reach (ValueError)."""
-        select_channels(dense, self.ratio, example, floor=self.floor, coupling=self.coupling, round_to=self.round_to)
+    def _try_step(self, bench: FitBench, dense: LightningModule, small: LightningModule) -> None:
+        step = "validation_step" if self.split == "val" else "test_step"
+        dense_ran: list[nn.Module] = []
+        layers = bn_layers(dense.get_submodule(self.network)).values()
+        hooks = [layer.register_forward_pre_hook(lambda layer, _: dense_ran.append(layer)) for layer in layers]
+        try:
+            bench.try_step(small)
+        except Exception as error:
+            self._why(bench, dense, step, f"{type(error).__name__}: {error}")
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if dense_ran:
+            raise ValueError(
+                f"{step} of the slim module runs the dense network, through a function or an object that refers to it: "
+                "refer to the network as an attribute of the module"
+            )
+
+    def _why(self, bench: FitBench, dense: LightningModule, step: str, reason: str) -> None:
+        """Refuse what fails because the module is slim; warn of what fails anyway, which may be right by the end."""
+        try:
+            bench.try_step(dense)
+        except Exception:
+            warnings.warn(
+                f"Slimming: {step} fails before the training ({reason}); if it still does at the end, the slim module "
+                "comes without these numbers",
+                stacklevel=2,
+            )
+            return
+        raise ValueError(
+            f"{step} runs on the module and not on the slim one ({reason}): forward leaves out a layer that the step "
+            "uses; run it in forward, or name the part that is to be slimmed with network='...'"
+        )
+
+    def check(self, dense: nn.Module, example: Any) -> None:
+        """Raise a ratio that the network cannot reach (ValueError)."""
+        select_channels(dense, example_input=example, **self.options)
 
     def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
-        """What ``on_fit_end`` does, without a fit: ``module`` is trained, ``evaluator`` measures. Gives ``slimmed``."""
-        module, data = clone(module, {}), copy.copy(data)  # the caller's keep their trainer
-        dense = module.get_submodule(self.network)
-        dense_metrics = self._measure(module, data, evaluator)
-        example = self._example(module, data)
-        with torch.no_grad():
-            keep = select_channels(
-                dense, self.ratio, example, floor=self.floor, coupling=self.coupling, round_to=self.round_to
-            )
-            small = slim(dense, keep, example_input=example)
-        small_module = self._replace(module, small)
-        before, after = count(dense, example_input=example), count(small, example_input=example)
-        self.result = {
-            **_selection_summary(dense, keep),
-            "uncounted": before.uncounted,
-            "dense": {"params": before.params, "macs": before.macs, "metrics": dense_metrics},
-            "slim": {
-                "params": after.params,
-                "macs": after.macs,
-                "metrics": self._measure(small_module, data, evaluator),
-            },
-        }
-        self._recalibrate(small_module, data, evaluator)
-        self.result["recalibrated"] = {"metrics": self._measure(small_module, data, evaluator)}
-        self.slimmed = small_module
-        return small_module
-
-    def _replace(self, module: LightningModule, small: nn.Module) -> LightningModule:
-        if not self.network:
-            assert isinstance(small, LightningModule)
-            return small
-        module = clone(module, {})
-        module.set_submodule(self.network, small)
-        return module
-
-    def _measure(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> dict[str, float]:
-        run = evaluator.validate if self.split == "val" else evaluator.test
-        run(module, datamodule=data, verbose=False)
-        return {name: float(value) for name, value in evaluator.callback_metrics.items()}
-
-    def _recalibrate(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> None:
-        # The module's own validation loop over training batches, with BatchNorm collecting statistics: inputs reach the
-        # network exactly as they do in validation, whatever shape a batch has.
-        view, loaders = copy.copy(data), loaders_in(data.train_dataloader())
-        share = math.ceil(self.recalibration_batches / len(loaders))
-        limit, evaluator.limit_val_batches = evaluator.limit_val_batches, share
-        with reestimated_statistics(module), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*sampler has shuffling enabled")  # training batches, on purpose
-            for loader in loaders:  # several at a time would come with a number that the step need not take
-                view.val_dataloader = lambda loader=loader: loader  # type: ignore[method-assign, misc]
-                evaluator.validate(module, datamodule=view, verbose=False)
-        evaluator.limit_val_batches = limit
-
-    def _example(self, module: LightningModule, data: LightningDataModule) -> Any:
-        example = self.example_input if self.example_input is not None else module.example_input_array
-        if example is None:
-            loaders = loaders_in(data.val_dataloader() if self.split == "val" else data.test_dataloader())
-            batch = next(iter(loaders[0]))
-            batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, module.device, 0), 0)
-            example = batch[0] if isinstance(batch, (tuple, list)) else batch
-            example = example[:1] if isinstance(example, Tensor) else example  # MACs are those of one image
-        weight = next(module.get_submodule(self.network).parameters())
-
-        def fit(tensor: Tensor) -> Tensor:  # the trainer's precision may have changed the network
-            return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
-
-        return tree_map_only(Tensor, fit, example)
-
-
-def _selection_summary(dense: nn.Module, keep: dict[str, Tensor]) -> dict[str, Any]:
-    layers = bn_layers(dense)
-    removed = torch.cat([layers[name].weight.detach().abs().cpu()[~stays.cpu()] for name, stays in keep.items()])
-    return {
-        "threshold": removed.max().item() if len(removed) else 0.0,
-        "removed": len(removed),
-        "prunable": sum(len(stays) for stays in keep.values()),
-        "layers": [{"name": name, "channels": len(stays), "kept": int(stays.sum())} for name, stays in keep.items()],
-    }
+        """``slim_module`` with an idle trainer."""
+        self.slimmed, self.result = slim_module(
+            module,
+            IdleBench(evaluator, data, self.split),
+            network=self.network,
+            example_input=self.example_input,
+            recalibration_batches=self.recalibration_batches,
+            **self.options,
+        )
+        return self.slimmed

@@ -1,0 +1,178 @@
+"""Measuring a network that no fit is about, with a Trainer that is there: the fit's own, or an idle one.
+
+Lightning's evaluation loop runs the module's own step under the trainer's limits, precision and device; the step sees
+this trainer. Its callbacks rest, its loggers write nothing, and afterwards every number in it is what it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from torch import Tensor, nn
+
+from netslim.method.batches import arguments
+from netslim.method.recovery import recalibrate
+from netslim.modules import tensors_in
+from netslim.training.loaders import first_batch, loaders_in, of_all_ranks
+from netslim.training.module_copy import copied
+from netslim.training.quiet import quiet_callback, quiet_logger
+
+Split = Literal["val", "test"]
+Numbered = Iterable[tuple[int, Any]]  # a loader's number and a batch of it
+
+
+class Bench(Protocol):
+    """Where a module is measured."""
+
+    def metrics(self, module: LightningModule) -> dict[str, float]:
+        """What the module logs in the validation (or test) loop."""
+
+    def batch(self, module: LightningModule) -> Any:
+        """The first batch of that loop, as the module's step gets it."""
+
+    def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
+        """Re-estimate BatchNorm statistics by calling ``through`` (the module or a part) on so many batches."""
+
+
+class FitBench:
+    """The trainer of a fit, which runs or has just ended; the fit is not changed by it."""
+
+    def __init__(self, trainer: Trainer, split: Split) -> None:
+        self.trainer, self.split = trainer, split
+
+    def metrics(self, module: LightningModule) -> dict[str, float]:
+        with _borrowed(self.trainer, copied(module), self.split) as loop:
+            loop.run()
+            self.trainer.state.stage = None  # from here on callback_metrics are those that the loop has left
+            return _metrics(self.trainer)
+
+    def try_step(self, module: LightningModule) -> None:
+        """One batch of that loop, as in Lightning's sanity check."""
+        with _borrowed(self.trainer, copied(module), self.split) as loop:
+            if self.split == "val":
+                self.trainer.state.stage = RunningStage.SANITY_CHECKING
+            self.trainer.num_sanity_val_steps = self.trainer.limit_test_batches = 1
+            loop.run()
+
+    def batch(self, module: LightningModule) -> Any:
+        with _borrowed(self.trainer, module, self.split) as loop:
+            loop.setup_data()
+            return _transferred(self.trainer, module, 0, first_batch(loop._combined_loader.flattened[0]))
+
+    def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
+        loaders = loaders_in(self.trainer.train_dataloader)
+        share = int(min(math.ceil(batches / len(loaders)), self.trainer.num_training_batches))
+        _recalibrate(self.trainer, module, through, _numbered(loaders, share), example)
+
+    def try_recalibrate(self, module: LightningModule, through: nn.Module, example: Any) -> None:
+        """The same with one batch."""
+        batch = first_batch(loaders_in(self.trainer.train_dataloader)[0])
+        _recalibrate(self.trainer, module, through, [(0, batch)], example)
+
+
+class IdleBench:
+    """A trainer that does nothing else, and data. It must measure once before it gives a batch or recalibrates."""
+
+    def __init__(self, trainer: Trainer, data: LightningDataModule, split: Split) -> None:
+        self.trainer, self.data, self.split = trainer, data, split
+
+    def metrics(self, module: LightningModule) -> dict[str, float]:
+        run = self.trainer.validate if self.split == "val" else self.trainer.test
+        run(module, datamodule=self.data, verbose=False)
+        return _metrics(self.trainer)
+
+    def batch(self, module: LightningModule) -> Any:
+        given = self.data.val_dataloader() if self.split == "val" else self.data.test_dataloader()
+        with _borrowed(self.trainer, module, self.split):
+            return _transferred(self.trainer, module, 0, next(iter(loaders_in(given)[0])))
+
+    def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
+        loaders = loaders_in(self.data.train_dataloader())
+        share = math.ceil(batches / len(loaders))
+        _recalibrate(self.trainer, module, through, _numbered(loaders, share), example)
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _numbered(loaders: list[Any], share: int) -> Numbered:
+    return ((number, batch) for number, loader in enumerate(loaders) for batch in islice(loader, share))
+
+
+def _recalibrate(
+    trainer: Trainer, module: LightningModule, through: nn.Module, batches: Numbered, example: Any
+) -> None:
+    with _borrowed(trainer, module, "val"), trainer.precision_plugin.forward_context():
+        given = (_inputs(through, _transferred(trainer, module, *numbered), example) for numbered in batches)
+        recalibrate(through, of_all_ranks(given))
+
+
+def _inputs(network: nn.Module, batch: Any, example: Any) -> Any:
+    """What the network takes of a batch: what its forward says, or the one tensor that is like the example."""
+    batch = list(batch) if type(batch) is tuple else batch  # a loader's: labels may follow
+    try:
+        arguments(network, batch)
+    except ValueError:
+        alike = [tensor for tensor in tensors_in(batch) if isinstance(example, Tensor) and _alike(tensor, example)]
+        if len(alike) != 1:
+            raise
+        return alike[0]
+    return batch
+
+
+def _alike(tensor: Tensor, example: Tensor) -> bool:
+    """The same but for the number of samples and the precision."""
+    return tensor.shape[1:] == example.shape[1:] and tensor.is_floating_point() == example.is_floating_point()
+
+
+def _transferred(trainer: Trainer, module: LightningModule, number: int, batch: Any) -> Any:
+    """A batch on the device, after the hooks of the module or the data module, as Lightning's loops do it."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = module._on_before_batch_transfer(batch, dataloader_idx=number)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=number)
+
+
+@contextmanager
+def _borrowed(trainer: Trainer, module: LightningModule, split: Split) -> Iterator[Any]:
+    """The trainer's validation (or test) loop, for another module than the one that it fits."""
+    loop = trainer.fit_loop.epoch_loop.val_loop if split == "val" else trainer.test_loop
+    hooks, log = trainer._data_connector._datahook_selector, trainer._logger_connector
+    before, device = module._trainer, module.device
+    with _as_they_were(trainer, trainer.strategy, log, hooks, loop):
+        trainer.state = copy.copy(trainer.state)
+        trainer.state.fn = TrainerFn.FITTING if split == "val" else TrainerFn.TESTING
+        trainer.state.stage = RunningStage.VALIDATING if split == "val" else RunningStage.TESTING
+        trainer.loggers = [quiet_logger(logger) for logger in trainer.loggers]
+        trainer.callbacks = [quiet_callback(callback) for callback in trainer.callbacks]
+        log.reset_metrics()
+        trainer.strategy.connect(module)
+        hooks.model, module.trainer = module, trainer
+        loop.verbose, loop._results = False, type(loop._results)(training=False)
+        for name in ("batch_progress", "_module_mode", "_seen_batches_per_dataloader"):
+            setattr(loop, name, copy.deepcopy(getattr(loop, name)))
+        try:
+            module.to(trainer.strategy.root_device)
+            yield loop
+        finally:
+            module.to(device)
+            module.trainer = before
+
+
+@contextmanager
+def _as_they_were(*objects: Any) -> Iterator[None]:
+    """Attributes that are set inside are set back."""
+    before = [dict(vars(each)) for each in objects]
+    try:
+        yield
+    finally:
+        for each, attributes in zip(objects, before, strict=True):
+            vars(each).clear()
+            vars(each).update(attributes)

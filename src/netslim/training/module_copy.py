@@ -1,0 +1,110 @@
+"""Copies of a LightningModule: to measure with, and with the slim network where the dense one was.
+
+``copy.deepcopy`` of a whole module fails for a lock, an open file or a connection in it, and would copy data sets. Here
+the network and all numbers are copied, what a copy cannot be made of is shared.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, Dataset
+
+from netslim.modules import modules_by_name, state
+
+SHARED = (Trainer, LightningDataModule, DataLoader, Dataset, Logger)
+TENSORS = ("_parameters", "_buffers", "_modules")
+Memo = dict[int, Any]  # id of an original -> its copy, as in copy.deepcopy
+
+
+def copied(module: LightningModule, memo: Memo | None = None) -> LightningModule:
+    """A copy without a trainer. ``memo`` says what stands for what, by identity, wherever the module refers to it."""
+    memo = {} if memo is None else memo
+    parts = [part for part in module.modules() if id(part) not in memo]
+    plain = [part for part in parts if not _copies_itself(type(part))]
+    for part in plain:
+        memo[id(part)] = object.__new__(type(part))
+    for part in parts:
+        if id(part) not in memo:
+            memo[id(part)] = _value(part, memo)
+    for part in plain:
+        vars(memo[id(part)]).update({key: _value(value, memo) for key, value in part.__getstate__().items()})
+        if isinstance(part, LightningModule):
+            memo[id(part)]._metric_attributes = None  # Lightning's cache of the names of metrics, by identity
+    copy_of_it: LightningModule = memo[id(module)]
+    return copy_of_it
+
+
+def with_network(module: LightningModule, path: str, small: nn.Module) -> LightningModule:
+    """A copy of the module with ``small`` in place of its network at ``path``, by all its names.
+
+    What else refers to a layer or a tensor of the network (tied weights) refers to that of the slim one.
+    """
+    network = module.get_submodule(path)
+    new = {**modules_by_name(small), **state(small)}
+    old = {**modules_by_name(network), **state(network)}
+    return copied(module, {id(part): new[name] for name, part in old.items() if name in new})
+
+
+def without_what_cannot_be_copied(module: LightningModule) -> tuple[LightningModule, dict[str, Any]]:
+    """The module itself, in another object without the attributes that cannot be copied; and these."""
+    own = {id(part): part for part in [*module.modules(), *state(module).values()]}
+    kept, shared = dict(vars(module)), {}
+    for key in kept.keys() - {*TENSORS, "_trainer"}:
+        if _value(kept[key], dict(own)) is kept[key] and not _is_atom(kept[key]):
+            shared[key] = kept.pop(key)
+    view = object.__new__(type(module))
+    vars(view).update(kept)
+    return view, shared
+
+
+def keep_network_in_setup(module: LightningModule) -> None:
+    """Let ``setup`` and ``configure_model`` of this one object run without replacing the layers that it has.
+
+    For classes that build their network there, anew with every fit.
+    """
+    for hook in ("setup", "configure_model"):
+        if getattr(type(module), hook) is not getattr(LightningModule, hook):
+            setattr(module, hook, partial(_run_and_keep, module, hook))
+
+
+def _run_and_keep(module: LightningModule, hook: str, *args: Any, **kwargs: Any) -> None:
+    kept = {kind: dict(getattr(module, kind)) for kind in TENSORS}
+    getattr(type(module), hook)(module, *args, **kwargs)
+    for kind, members in kept.items():
+        getattr(module, kind).update(members)
+
+
+def _copies_itself(kind: type[nn.Module]) -> bool:
+    """Does the class define how its objects are copied (as metrics do), or keep more than their attributes?"""
+    base = LightningModule if issubclass(kind, LightningModule) else nn.Module
+    methods = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+    defines = any(getattr(kind, method, None) != getattr(base, method, None) for method in methods)
+    return defines or hasattr(kind, "__deepcopy__") or any("__slots__" in vars(part) for part in kind.__mro__)
+
+
+def _value(value: Any, memo: Memo) -> Any:
+    """A copy; the value itself where none can be made. Tensors with a history become leaves."""
+    if isinstance(value, SHARED):
+        return value
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor) and not leaf.is_leaf:
+            memo.setdefault(id(leaf), leaf.detach().clone())
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # whatever it says: it cannot be copied
+        return value
+
+
+def _is_atom(value: Any) -> bool:
+    """Is the value its own copy, as numbers, strings, functions and empty tuples are?"""
+    try:
+        return copy.deepcopy(value) is value
+    except Exception:
+        return False
