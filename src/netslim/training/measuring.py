@@ -144,14 +144,15 @@ def _transferred(trainer: Trainer, module: LightningModule, number: int, batch: 
 def _borrowed(trainer: Trainer, module: LightningModule, split: Split) -> Iterator[Any]:
     """The trainer's validation (or test) loop, for another module than the one that it fits."""
     loop = trainer.fit_loop.epoch_loop.val_loop if split == "val" else trainer.test_loop
-    hooks, log = trainer._data_connector._datahook_selector, trainer._logger_connector
+    hooks: Any = trainer._data_connector._datahook_selector
+    log = trainer._logger_connector
     before, device = module._trainer, module.device
     with _as_they_were(trainer, trainer.strategy, log, hooks, loop):
         trainer.state = copy.copy(trainer.state)
         trainer.state.fn = TrainerFn.FITTING if split == "val" else TrainerFn.TESTING
         trainer.state.stage = RunningStage.VALIDATING if split == "val" else RunningStage.TESTING
         trainer.loggers = [quiet_logger(logger) for logger in trainer.loggers]
-        trainer.callbacks = [quiet_callback(callback) for callback in trainer.callbacks]
+        trainer.callbacks = [quiet_callback(each) for each in trainer.callbacks]  # type: ignore[attr-defined]
         log.reset_metrics()
         trainer.strategy.connect(module)
         hooks.model, module.trainer = module, trainer

@@ -34,7 +34,7 @@ def copied(module: LightningModule, memo: Memo | None = None) -> LightningModule
         if id(part) not in memo:
             memo[id(part)] = _value(part, memo)
     for part in plain:
-        vars(memo[id(part)]).update({key: _value(value, memo) for key, value in part.__getstate__().items()})
+        memo[id(part)].__dict__.update({key: _value(value, memo) for key, value in part.__getstate__().items()})
         if isinstance(part, LightningModule):
             memo[id(part)]._metric_attributes = None  # Lightning's cache of the names of metrics, by identity
     copy_of_it: LightningModule = memo[id(module)]

@@ -39,8 +39,8 @@ class _StandIn:
     def __init__(self, real: Any) -> None:
         self._real = real
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         return type(self._real)
 
 

@@ -53,8 +53,10 @@ def slim_module(
 
 def cut(module: LightningModule, network: str, example: Any, **options: Any) -> tuple[LightningModule, Result]:
     """A copy of the module with a smaller network, and what of ``Slimming.result`` is known without data."""
-    dense, shared = module.get_submodule(network), {}
-    if not network:
+    shared: dict[str, Any] = {}
+    if network:
+        dense = module.get_submodule(network)
+    else:
         dense, shared = without_what_cannot_be_copied(module)
     with torch.no_grad():
         keep = select_channels(dense, example_input=example, **options)

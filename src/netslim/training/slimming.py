@@ -82,7 +82,7 @@ class Slimming(Callback):
         check_coupling(coupling)
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
-        self.options = {"ratio": ratio, "floor": floor, "coupling": coupling, "round_to": round_to}
+        self.options: dict[str, Any] = {"ratio": ratio, "floor": floor, "coupling": coupling, "round_to": round_to}
         self.slimmed: LightningModule | None = None
         self.result: Result = {}
         self._there_before_setup: set[nn.Module] = set()
@@ -138,14 +138,14 @@ class Slimming(Callback):
                 )
             self._measure("recalibrated", bench, small)
 
-    def _cut(self, bench: Bench, module: LightningModule) -> None:
+    def _cut(self, bench: FitBench, module: LightningModule) -> None:
         example = example_for(module, self.network, self._example, lambda: bench.batch(module))
         small, result = cut(module, self.network, example, **self.options)
         if self._built_in_setup:
             keep_network_in_setup(small)
         self.slimmed, self.result = small, {**result, **self.result}
 
-    def _measure(self, what: str, bench: Bench, module: LightningModule) -> None:
+    def _measure(self, what: str, bench: FitBench, module: LightningModule) -> None:
         entry = self.result.setdefault(what, {})
         entry["metrics"] = {}
         self._attempt(what, lambda: entry.update(metrics=bench.metrics(module)))
