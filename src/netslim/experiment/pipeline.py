@@ -76,7 +76,10 @@ def run(
         command: repeats just this job; it is recorded.
     """
     callback = slimming(ratio=ratio, network="network", split="test")  # a bad ratio is refused before the training
-    processes = distributed.launch(trainer(logger=False, callbacks=[], enable_checkpointing=False))
+    asked = {"lambda": strength, "ratio": ratio, "seed": seed, "epochs": epochs, "finetune.epochs": finetune_epochs}
+    processes = distributed.launch(
+        trainer(logger=False, callbacks=[], enable_checkpointing=False), {**settings, **asked}, sweep
+    )
     if processes > 1:  # batches are per process: with another number of them it is another training
         settings = {**settings, **{kind: {**settings[kind], "processes": processes} for kind in ("train", "finetune")}}
     build: dict[str, Any] = {"network": network, "data": data, "trainer": trainer, "command": command}

@@ -49,6 +49,7 @@ def _hydra() -> DictConfig:
 
 def _job(cfg: DictConfig, position: str) -> float:
     allocator.keep_freed_memory()
+    distributed.explain_with(_explain)
     if cfg.threads is not None:
         torch.set_num_threads(config.number(cfg, "threads", int, least=1))
     arguments = config.arguments(cfg)
@@ -63,6 +64,11 @@ def _job(cfg: DictConfig, position: str) -> float:
             _lease(cfg, arguments, leases)
         job = pipeline.run(folder, **arguments, command=command_line.repeat(_hydra()))
     return _score(folder, job)
+
+
+def _explain(error: BaseException) -> tuple[int, str] | None:
+    said = errors.mistake(error)
+    return None if said is None else (errors.MISTAKE, said)
 
 
 def _score(folder: Path, job: paths.Record) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 import multiprocessing
@@ -16,12 +15,14 @@ from multiprocessing.connection import Connection
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from netslim.training import distributed
+from netslim.training.control import end_with
+
 log = logging.getLogger("netslim")
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 PATIENCE = 30.0  # seconds for a job to stop by itself
 SLURM = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # in a job of hydra/launcher=submitit_slurm
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def possible() -> bool:
@@ -84,7 +85,8 @@ def _child(
     parent: int,
 ) -> None:  # fmt: skip
     _own_signals()
-    _end_with(parent)
+    end_with(parent)
+    distributed.tell_before_end(sender.send)
     _looks_started_by(command)
     try:
         value = work()
@@ -111,13 +113,6 @@ def _looks_started_by(command: str) -> None:
     """As if the job had a process from the start: neither the sweep's arguments nor a launcher's main module."""
     sys.argv = [sys.argv[0], *shlex.split(command)[1:]]
     sys.modules["__main__"] = importlib.import_module("netslim.__main__")
-
-
-def _end_with(parent: int) -> None:
-    """Ask the kernel for SIGTERM when the parent dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        sys.exit(TERMINATED)
 
 
 def _reason(code: int) -> str:

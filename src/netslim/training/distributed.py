@@ -1,8 +1,8 @@
 """The processes of one data-parallel job. Rank 0 decides and writes; what comes out, the others hear from it.
 
-Trainings are shared by all ranks (Lightning's DDP); everything else happens on rank 0 alone. The ranks start together,
-before the first stage, and talk over a process group of their own on the CPU: waiting for rank 0, while another job
-holds a stage or the network is slimmed, costs no GPU and runs into no timeout of the training.
+Trainings are shared by all ranks (Lightning's DDP); everything else happens on rank 0 alone. The ranks meet before the
+first stage and stay connected beside the training (control.py): waiting for rank 0, while another job holds a stage
+or the network is slimmed, costs no GPU and runs into no timeout; a rank that fails alone ends the others.
 """
 
 from __future__ import annotations
@@ -10,73 +10,96 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import platform
 import signal
-import sys
-from collections.abc import Callable
-from datetime import timedelta
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning import Callback, LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
+from netslim.training import agreement, rendezvous
+from netslim.training.control import Control, Failure, end_with
+
 Result = TypeVar("Result")
+Outcome = tuple[Any, Exception | None]
+Explain = Callable[[BaseException], "tuple[int, str] | None"]
 
-STOPPED = "netslim: stopped by SIGTERM; the same command goes on from the last whole epoch"
-PATIENCE = timedelta(days=30)  # rank 0 may wait that long for a stage of another job
+_PARENT = "NETSLIM_RANK_ZERO"  # the process that started this one as another rank
 
-_control: Any = None  # the process group
-_launcher: Any = None  # Lightning's, which knows the processes it started
+_control: Control | None = None  # this process's connection to the others; None for a job of one process
+_explain: Explain | None = None
+_tell: Callable[[str], object] | None = None
 
 
 def is_rank_zero() -> bool:
     """Whether this process is rank 0, or alone."""
-    return getattr(rank_zero_only, "rank", 0) == 0  # known from the start: Lightning reads the environment
+    return _rank() == 0
 
 
-def launch(trainer: Trainer) -> int:
+def explain_with(explain: Explain) -> None:
+    """``explain`` gives the exit code and a line for an error that the user can fix, None for any other error."""
+    global _explain
+    _explain = explain
+
+
+def tell_before_end(tell: Callable[[str], object]) -> None:
+    """``tell`` gets the reason, in one line, when this process ends because a rank failed or was stopped."""
+    global _tell
+    _tell = tell
+
+
+def launch(trainer: Trainer, settings: Mapping[str, Any] | None = None, folder: Path | None = None) -> int:
     """Connect the processes of this job; start them first, where neither torchrun nor Slurm did. Returns how many.
 
     Args:
         trainer: a Trainer with the devices, nodes and strategy of the trainings to come.
+        settings: plain data, all that determines the job's results: it must be the same on all ranks.
+        folder: where rank 0 will write: all ranks must see it.
 
     Raises:
-        ValueError: several devices with another strategy than DDP, or processes that the training would not use.
+        ValueError: several devices with another strategy than DDP, processes that the training would not use, ranks
+            with different settings, or of different versions.
+        TimeoutError: a rank has not come, or does not see the folder.
     """
-    global _control, _launcher
     wanted, started = trainer.world_size, _started_processes()
     if wanted == 1 and started > 1:
         raise ValueError(
             f"{started} processes were started for a training on one device; add trainer=ddp, with trainer.devices and "
             "trainer.num_nodes to match, or start one process"
         )
-    if wanted == 1 or _control is not None:
-        return wanted
-    strategy = trainer.strategy
-    if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
+    if ends_with_fit(trainer) or (wanted > 1 and not isinstance(trainer.strategy, DDPStrategy)):
         raise ValueError(
-            f"{wanted} devices with {type(strategy).__name__}: netslim trains data-parallel with "
+            f"{wanted} devices with {_name(trainer)}: netslim trains data-parallel with "
             "trainer=ddp only; use that, or one device per job (trainer.devices=1)"
         )
-    _launcher = strategy.launcher
-    _launcher.launch(strategy.setup_environment, trainer=trainer)
-    _control = dist.new_group(backend="gloo", timeout=PATIENCE)
-    signal.signal(signal.SIGTERM, _stop)
-    atexit.register(dist.destroy_process_group)  # threads that outlive the interpreter abort it now and then
+    if wanted > 1:
+        _join(trainer)
+        _compare(settings or {}, folder)
+        if folder is not None:
+            _look_for(folder)
+        if not dist.is_initialized():
+            on_all_ranks(lambda: _launcher(trainer).launch(trainer.strategy.setup_environment, trainer=trainer))
+            atexit.register(dist.destroy_process_group)  # threads that outlive the interpreter abort it now and then
     return wanted
+
+
+def ends_with_fit(trainer: Trainer) -> bool:
+    """Whether this Trainer's processes end with each fit, and all that callbacks hold (ddp_spawn, ddp_fork, …)."""
+    return isinstance(_launcher(trainer), _MultiProcessingLauncher)
 
 
 def started_elsewhere() -> bool:
     """Whether torchrun or srun started this job's processes, so that Lightning need not."""
     return _started_processes() > 1
-
-
-def _started_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
 
 
 def on_one_device() -> dict[str, Any]:
@@ -95,60 +118,166 @@ def on_rank_zero(work: Callable[[], Result]) -> Result:
     """
     if _control is None:
         return work()
-    told: list[Any] = [_outcome(work) if is_rank_zero() else None]
-    _collective(dist.broadcast_object_list, told, src=0)
-    result, error = told[0]
-    if error is not None:
-        raise error
-    return result
+    with _control.call() as call:
+        outcome = _outcome(work, call) if is_rank_zero() else None
+        return _result(pickle.loads(_control.from_rank_zero(call, pickle.dumps(outcome))))
 
 
 def on_all_ranks(work: Callable[[], Result]) -> Result:
-    """``work()``, done by every rank; if it fails on one, every rank raises that error."""
+    """``work()``, done by every rank; if it fails on one, every rank raises that error.
+
+    A rank that fails while the others are busy with each other ends the job instead: see control.py.
+    """
     if _control is None:
         return work()
-    result, error = _outcome(work)
-    errors: list[Any] = [None] * dist.get_world_size()
-    _collective(dist.all_gather_object, errors, error)
-    for error in errors:
-        if error is not None:
-            raise error
-    return result
+    with _control.call() as call:
+        outcome = _outcome(work, call)
+        if outcome[1] is not None:
+            _report(outcome[1], call)
+        for error in _everyones(outcome[1], call):
+            _result((None, error))
+        return _result(outcome)
 
 
-def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+def _everyones(value: Any, call: int) -> list[Any]:
+    """The values of all ranks, by rank, on every rank."""
+    assert _control is not None
+    mine = pickle.dumps(value)
+    everyones = [pickle.loads(one) for one in (mine, *_control.gather(call, mine))]
+    return pickle.loads(_control.from_rank_zero(call, pickle.dumps(everyones)))
+
+
+def _outcome(work: Callable[[], Any], call: int) -> Outcome:
     try:
         return work(), None
     except Exception as error:  # raised by every rank
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # an error that cannot travel
-            return None, RuntimeError(f"{type(error).__name__}: {error}")
-        return None, error
+        return None, _portable(error)
+    except BaseException as error:  # this process ends
+        _report(error, call)
+        raise
 
 
-def _collective(talk: Callable[..., None], *arguments: Any, **settings: Any) -> None:
+def _result(outcome: Outcome) -> Any:
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, or one with its words if it cannot travel."""
     try:
-        talk(*arguments, **settings, group=_control)
-    except RuntimeError as error:  # nothing that follows could be right
-        print(f"netslim: lost another process of this job ({error})", file=sys.stderr, flush=True)
-        os._exit(1)
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
+    return error
 
 
-class StopTogether(Callback):
-    """On SIGTERM end this process of a data-parallel job at once, and those it started; exit code 143.
-
-    Lightning's handler would broadcast, and ranks that stand at different places wait for each other for ever. Nothing
-    is lost: the checkpoint of the last whole epoch is on disk.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if _control is not None:
-            signal.signal(signal.SIGTERM, _stop)  # in place of Lightning's, for the time of this fit
+def _report(error: BaseException, call: int) -> None:
+    """Tell the other ranks of an error here."""
+    assert _control is not None
+    if isinstance(error, RuntimeError) and _control.lost_another():
+        _wait_for_the_end()  # a collective that failed because of it
+    _control.fail(_failure(error, call))
 
 
-def _stop(signum: int, frame: object) -> NoReturn:
-    if is_rank_zero():
-        print(STOPPED, file=sys.stderr, flush=True)
-    _launcher.kill(signal.SIGKILL)
-    os._exit(128 + signum)
+def _failure(error: BaseException, call: int) -> Failure:
+    rank = _rank()
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(rank, "interrupted", 128 + signal.SIGINT, call)
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+        return Failure(rank, f"exit with code {code}", code, call)
+    known = _explain(error) if _explain is not None else None
+    if known is not None:
+        return Failure(rank, known[1], known[0], call)
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Failure(rank, line, 1, call, details="".join(traceback.format_exception(error)))
+
+
+def _wait_for_the_end() -> NoReturn:
+    while True:
+        time.sleep(1)
+
+
+def _join(trainer: Trainer) -> None:
+    """Start the ranks of this machine, where nobody else does, and meet all others."""
+    global _control
+    if _control is not None:
+        return
+    _end_with_parent()
+    launcher, place = _launcher(trainer), None
+    control = Control(
+        trainer.global_rank,
+        speaks=trainer.local_rank == 0,
+        kill=lambda: launcher.kill(signal.SIGKILL),
+        tell=lambda line: _tell and _tell(line),
+    )
+    control.start()
+    atexit.register(control.close)
+    try:
+        if not launcher.cluster_environment.creates_processes_externally:
+            os.environ[_PARENT] = str(os.getpid())
+            launcher._call_children_scripts()  # without Lightning's observer, which ends rank 0 by SIGKILL
+        place = _place(trainer)
+        control.connect(rendezvous.meet(place, lambda: _check_started(launcher)))
+    except BaseException:
+        launcher.kill(signal.SIGKILL)
+        raise
+    _control = control
+
+
+def _place(trainer: Trainer) -> rendezvous.Place:
+    environment = _launcher(trainer).cluster_environment
+    per_node = trainer.num_devices
+    return rendezvous.Place(
+        trainer.global_rank, trainer.world_size, per_node, environment.main_address, environment.main_port
+    )
+
+
+def _end_with_parent() -> None:
+    """A rank that another one or torchrun started ends with it, however that ends."""
+    if _PARENT in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        end_with(int(os.environ[_PARENT]))
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with(os.getppid())
+
+
+def _check_started(launcher: Any) -> None:
+    for rank, process in enumerate(launcher.procs, 1):
+        if process.poll() is not None:
+            raise ChildProcessError(
+                f"rank {rank} ended with exit code {process.returncode} before it joined; its own output says why"
+            )
+
+
+def _compare(settings: Mapping[str, Any], folder: Path | None) -> None:
+    """Every rank raises the same error where the ranks were started for different jobs."""
+    assert _control is not None
+    with _control.call() as call:
+        agreement.check(_everyones((platform.node(), agreement.facts(settings, folder)), call))
+
+
+def _look_for(folder: Path) -> None:
+    """Let every rank see a file that rank 0 wrote."""
+    path = on_rank_zero(lambda: agreement.touch(folder))
+    try:
+        on_all_ranks(lambda: agreement.see(path, _rank()))
+    finally:
+        if is_rank_zero():
+            path.unlink(missing_ok=True)
+
+
+def _rank() -> int:
+    return getattr(rank_zero_only, "rank", 0)  # known from the start: Lightning reads the environment
+
+
+def _launcher(trainer: Trainer) -> Any:
+    return trainer.strategy.launcher
+
+
+def _name(trainer: Trainer) -> str:
+    return type(trainer.strategy).__name__
+
+
+def _started_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)

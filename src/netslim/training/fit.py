@@ -43,7 +43,6 @@ def fit(
             history,
             Progress(folder.name.rsplit("_", 1)[0], history),
             ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
-            distributed.StopTogether(),
         ],
     )
     runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
