@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,16 @@ def _check_norms(layers: Mapping[str, _BatchNorm]) -> None:
                 raise ValueError(
                     f"{letter} of {name!r} is also that of {other!r}: give each layer its own, or call one layer twice"
                 )
+
+
+def check_demanded(network: Network, demands: Sequence[Any]) -> None:
+    """Raise where nobody would miss the network: no tensor of its forward pass is read afterwards."""
+    if not demands:
+        kind = type(network.model).__name__
+        raise ValueError(
+            f"nothing that {kind} computes is returned or kept, so slimming would remove all of it: let forward return "
+            "its result"
+        )
 
 
 def check_coupling(coupling: str) -> None:

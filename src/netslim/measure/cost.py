@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netslim.engine.cut.emit import Changes, outline
 from netslim.engine.ops.table import node_macs
 from netslim.engine.trace.recorder import record
 from netslim.modules import Network
@@ -34,7 +35,7 @@ def count(model: nn.Module, example_input: Any) -> Cost:
     """Parameters and MACs of a forward pass in eval mode.
 
     Args:
-        model: any module; it is run once, in eval mode without gradients, and left as it was.
+        model: any module; a copy of it is run once, in eval mode without gradients.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments. Pass a batch of one for the MACs
             per image.
 
@@ -44,7 +45,8 @@ def count(model: nn.Module, example_input: Any) -> Cost:
     >>> count(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.randn(1, 3, 6, 6))
     Cost(params=224, macs=3456, uncounted={})
     """
-    tape, error = record(Network(model), example_input)
+    copied = outline(Network(model), Changes(), on_meta=False)
+    tape, error = record(copied, example_input)
     if error:
         raise ValueError(f"the network does not run on the example input: {error}")
     macs, uncounted = 0, Counter[str]()

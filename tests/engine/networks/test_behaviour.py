@@ -177,14 +177,16 @@ def test_a_selection_keeps_images_channels_last_and_can_be_slimmed_again():
         torch.nn.init.uniform_(bn.weight)
     first = netslim.slim(network, netslim.select_channels(network, 0.4, x), example_input=x).double()
     last = copy.deepcopy(first).to(memory_format=torch.channels_last)
-    seen = []
+    seen, hooks = [], []
     for bn in netslim.bn_layers(last).values():
         if hasattr(bn, "channel_index"):
-            bn.register_forward_hook(lambda _, args, out: seen.append(args[0]))
+            hooks.append(bn.register_forward_hook(lambda _, args, out: seen.append(args[0])))
     x = x.double()
     torch.testing.assert_close(last(x), first(x), rtol=0, atol=1e-12)
     assert seen
     assert all(images.is_contiguous(memory_format=torch.channels_last) for images in seen)
+    for hook in hooks:  # what it keeps would be an output
+        hook.remove()
     assert netslim.count(last, example_input=x) == netslim.count(first, example_input=x)
     smaller = [netslim.slim(net, netslim.select_channels(net, 0.3, x), example_input=x) for net in (first, last)]
     torch.testing.assert_close(smaller[1](x), smaller[0](x), rtol=0, atol=1e-12)

@@ -99,14 +99,8 @@ def emit(network: Network, changes: Changes, keep: Mapping[str, Tensor] | None =
 
 @torch.no_grad()
 def outline(network: Network, changes: Changes, on_meta: bool) -> Network:
-    """What ``emit`` makes, to be looked at while it runs: without numbers, or with parameters that it shares."""
-    if on_meta:
-        replaced = _hollow(network, changes.cut)
-    else:
-        shared: dict[Tensor, Tensor] = {
-            tensor: tensor for tensor in network.state.values() if isinstance(tensor, nn.Parameter)
-        }
-        replaced = {**shared, **_cut(network, changes.cut, {})}
+    """What ``emit`` makes, to be looked at while it runs: without numbers, or with numbers of its own."""
+    replaced = _hollow(network, changes.cut) if on_meta else _cut(network, changes.cut, {})
     look = Network(clone(network.model, replaced, network.modules))
     _correct(look.modules, changes)
     select_scatter.make_plain(look.modules.values())

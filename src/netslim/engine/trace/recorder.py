@@ -9,7 +9,7 @@ written in it, so the slim network is recorded again afterwards and compared (re
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -19,9 +19,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.engine.trace import meta_kernels
-from netslim.engine.trace.modes import note_running, note_who_asks, tracing_modes
+from netslim.engine.trace.modes import (
+    ONE_AT_A_TIME,
+    Asked,
+    no_addresses,
+    note_questions,
+    note_running,
+    tracing_modes,
+)
+from netslim.engine.trace.outside import CAME_IN, TRUTH, Overheard, attached
+from netslim.engine.trace.random_state import kept_generators
+from netslim.engine.trace.survivors import computed, held_elsewhere, outliving
 from netslim.engine.trace.tape import ALIASED, SCATTER, Node, Ref, Tape, is_own, is_own_selection
 from netslim.modules import Network, call, tensors_in
+
+NO_OP = torch.ops.aten.alias.default  # of an operation on the tape that is none of ATen's
+
 
 Kernels = Callable[[str], meta_kernels.Shortcut | None]  # name of an operation -> a faster way to the shape it makes
 
@@ -31,53 +44,96 @@ def record(
 ) -> tuple[Tape, str]:
     """Run the model and write down what it did.
 
-    modes: do its containers train? Where one of them asks, the model is run in each of these modes, and what the later
-    runs do beside the first is written behind it. kernels: the model's parameters and floating-point buffers are on
-    the meta device; the input is put there, and operations that have a shortcut take it.
+    network: a copy that nobody else uses; the run may change it. modes: do its containers train? Where it asks, it is
+    run in each of these modes, and what the later runs do beside the first is written behind it; where it asks whether
+    gradients are recorded, it is run both ways. kernels: the model's parameters and floating-point buffers are on the
+    meta device; the input is put there, and operations that have a shortcut take it.
 
-    Returns the tape and an error message, empty if all runs came to their end. The model's modes and the random state
-    are restored; the tape of a run that failed holds the operations up to the failure.
+    Returns the tape and an error message, empty if all runs came to their end. The random state is restored; the tape
+    of a run that failed holds the operations up to the failure.
     """
-    model, on_meta = network.model, kernels is not None
-    tape = Tape(on_meta=on_meta, modes=modes)
-    running: list[str | None] = []
-    recorder = _Recorder(tape, running, kernels)
-    own = partial(torch.empty_like, device=meta_kernels.META) if on_meta else torch.clone
-    tensors = network.state
-    tape.state = {recorder.add(tensor): name for name, tensor in tensors.items()}
-    for training in modes:
-        given = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
-        inputs = [t for t in tree_leaves(given) if isinstance(t, Tensor)]
-        if tape.nodes:
-            recorder.start_again(tensors, inputs)
-        else:
-            tape.inputs = [recorder.add(t) for t in inputs]
-        with torch.random.fork_rng(devices=[]), tracing_modes(network.modules, training), torch.no_grad():
-            try:
-                with note_who_asks(network.modules) as asked, note_running(network.modules, running), recorder:
-                    result = call(model, given)
-            except Exception as error:  # the caller decides: a bad example input, or a size written in the code
-                return tape, f"{type(error).__name__}: {error}"
-        tape.outputs += [recorder.number[id(t)] for t in tensors_in(result) if id(t) in recorder.number]
-        if not asked:
-            break
+    tape = Tape(on_meta=kernels is not None, modes=modes)
+    with ONE_AT_A_TIME, kept_generators():
+        recorder = _Recorder(tape, network, kernels)
+        try:
+            for training in modes:
+                asked = recorder.run(example_input, training, gradients=False)
+                if asked.gradients:
+                    asked.mode |= recorder.run(example_input, training, gradients=True).mode
+                if not asked.mode:
+                    break
+        except Exception as error:  # the caller decides: a bad example input, or a size written in the code
+            return tape, f"{type(error).__name__}: {error}"
     return tape, ""
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape, running: list[str | None], kernels: Kernels | None) -> None:
+    def __init__(self, tape: Tape, network: Network, kernels: Kernels | None) -> None:
         super().__init__()
-        self.tape, self.running, self.kernels = tape, running, kernels
+        self.tape, self.network, self.kernels = tape, network, kernels
+        self.running: list[str | None] = []
         self.number: dict[int, int] = {}
         self.known: dict[Any, Node] = {}  # what earlier runs did
         self.scattered: dict[int, Node] = {}  # output of a BN layer that scatters -> the layer
         self.memory: dict[int, list[Tensor]] = {}  # also keeps all tensors alive, so that id() stays unique
+        self.attached = set[int]() if tape.on_meta else attached(network)
+        tape.state = {self.add(tensor): name for name, tensor in network.state.items()}
 
-    def start_again(self, tensors: Mapping[str, Tensor], inputs: list[Tensor]) -> None:
+    def run(self, example_input: Any, training: bool, gradients: bool) -> Asked:
+        """One forward pass. Of a later one only what is new is written down."""
+        own = partial(torch.empty_like, device=meta_kernels.META) if self.tape.on_meta else torch.clone
+        given = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
+        inputs = [t for t in tree_leaves(given) if isinstance(t, Tensor)]
+        if self.known or self.tape.nodes:
+            self.start_again(inputs)
+        else:
+            self.tape.inputs = [self.add(t) for t in inputs]
+        self.running.clear()
+        overheard = no_addresses() if self.tape.on_meta else Overheard(self.read_outside)
+        with (
+            tracing_modes(self.network.modules, training),
+            torch.set_grad_enabled(gradients),
+            note_questions(self.network.modules) as asked,
+            note_running(self.network.modules, self.running),
+            overheard,
+            self,
+        ):
+            result = computed(call(self.network.model, given))
+        self.write_outputs(result, inputs)
+        return asked
+
+    def write_outputs(self, result: Any, inputs: list[Tensor]) -> None:
+        """What outlives the run: the result, and all that somebody else holds or that was written into."""
+        first = {*self.tape.state, *self.tape.inputs}
+        returned = [self.number[id(t)] for t in tensors_in(result) if id(t) in self.number]
+        kept_in = [result, inputs, *map(vars, self.network.modules.values())]
+        held = {self.number[id(tensor)] for tensor in outliving(self.memory.values(), kept_in)}
+        gradients = {self.number[id(t.grad)] for t in self.network.state.values() if id(t.grad) in self.number}
+        self.tape.outputs += [*returned, *sorted((held | gradients) - first - {*returned, *self.tape.outputs})]
+
+    def read_outside(self, way: str, tensor: Tensor) -> None:
+        """A tensor's values leave torch: an operation without a result."""
+        if way != TRUTH and id(tensor) in self.number:
+            number = self.number[id(tensor)]
+            self.write(Node(NO_OP, way, (Ref(number),), {}, [number], [], self.module()), [])
+
+    def came_in(self) -> None:
+        """A tensor of unknown origin: what is still held somewhere, or was read by no operation, may be in it."""
+        first = {*self.tape.state, *self.tape.inputs}
+        read = {ref for node in self.tape.nodes for ref in node.reads}
+        unread = {number for node in self.tape.nodes for number in node.outs} - read
+        held = {self.number[id(tensor)] for tensor in held_elsewhere(self.memory.values())}
+        reads = sorted((held | unread) - first)
+        self.write(Node(NO_OP, CAME_IN, tuple(map(Ref, reads)), {}, reads, [], self.module()), [])
+
+    def module(self) -> str | None:
+        return self.running[-1] if self.running else None
+
+    def start_again(self, inputs: list[Tensor]) -> None:
         """Another run on the same inputs, of which only what is new will be written down."""
         self.known = {_key(node): node for node in self.tape.nodes}
         names = {name: number for number, name in self.tape.state.items()}
-        for name, tensor in tensors.items():
+        for name, tensor in self.network.state.items():
             self.call(tensor, names[name])
         for tensor, number in zip(inputs, self.tape.inputs, strict=True):
             self.call(tensor, number)
@@ -96,10 +152,16 @@ class _Recorder(TorchDispatchMode):
         tape.shape.append(tensor.shape)
         tape.dtype.append(tensor.dtype)
         if not tensor.is_floating_point() and tensor.device != meta_kernels.META and tensor.numel() <= 1 << 20:
-            tape.integers[number] = tensor.cpu()
+            tape.integers[number] = tensor.detach().cpu()  # not the tensor itself: it is counted who holds that
         return number
 
     def add_outer(self, tensor: Tensor) -> None:
+        """A tensor that no recorded operation made, nor plain numbers."""
+        if tensor.dim() > 0 and not self.tape.on_meta and id(tensor) not in self.attached:
+            self.came_in()
+        self.add_made(tensor)
+
+    def add_made(self, tensor: Tensor) -> None:
         """A tensor that no recorded operation made. A number that an earlier run met too is the same."""
         if tensor.dim() > 0 or tensor.device == meta_kernels.META or tensor.is_complex():
             self.add(tensor)
@@ -128,8 +190,10 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name, overwritten = _signature(func)
-        node = Node(func, name, (), {}, [], [], self.running[-1] if self.running else None)
+        node = Node(func, name, (), {}, [], [], self.module())
         nested = (Tensor, list, tuple)
+        if name == "lift_fresh" and id(args[0]) not in self.number:  # made of plain numbers, whose ways out are known
+            self.add_made(args[0])
         node.args = tuple([self.refs(item, node.reads) if isinstance(item, nested) else item for item in args])
         if kwargs:
             node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from netslim.engine.checks import check_demanded
 from netslim.engine.cut import emit
 from netslim.engine.decide import size_attributes
 from netslim.engine.graph import build
@@ -32,7 +33,7 @@ def analyse(network: Network, example_input: Any, scattering: Mapping[str, str] 
     Without numbers (meta_kernels.py) where that is enough; if such a run fails, with numbers, for the true reason.
 
     Raises:
-        ValueError: the model does not run on the example input.
+        ValueError: the model does not run on the example input, or gives nothing back.
     """
     if example_input is None:
         raise ValueError("example_input is missing: give a batch as the model's forward takes it, e.g. one image")
@@ -44,7 +45,9 @@ def analyse(network: Network, example_input: Any, scattering: Mapping[str, str] 
             kernels = table.shortcut if on_meta else None
             recorded, errors[modes] = record(look, example_input, modes=modes, kernels=kernels)
             if not errors[modes]:
-                return graph_of(network, recorded, scattering or {})
+                graph = graph_of(network, recorded, scattering or {})
+                check_demanded(network, graph.demands)
+                return graph
     error = errors[MODES[0] if network.model.training else MODES[1]]
     given = ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in inputs)
     raise ValueError(
