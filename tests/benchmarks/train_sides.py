@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -123,14 +124,14 @@ def netslim_side(cfg: DictConfig, turn: Turn) -> None:
     GammaHistogram.on_train_epoch_end = turn.clock.wrap(  # type: ignore[method-assign]
         "histograms", GammaHistogram.on_train_epoch_end
     )
-    given = config.arguments(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    job = config.job(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), command="")
 
     def trainer(*, callbacks: list[Callback], **more: Any) -> Trainer:
-        return given["trainer"](callbacks=[*callbacks, Turns(turn)], **more)
+        return job.trainer(callbacks=[*callbacks, Turns(turn)], **more)
 
-    data = partial(given["data"], source=lambda: pictures(channels_first=True))
+    data = partial(job.data, source=lambda: pictures(channels_first=True))
     with tempfile.TemporaryDirectory() as folder:
-        pipeline.run(Path(folder), **{**given, "trainer": trainer, "data": data}, command="")
+        pipeline.run(Path(folder), replace(job, trainer=trainer, data=data))
 
 
 SIDES = {"plain": plain_side, "netslim": netslim_side}

@@ -58,11 +58,13 @@ def test_a_full_and_a_read_only_disk_are_named_and_the_job_goes_on(disk, tmp_pat
 OTHER_USER = """
 import os, sys
 from pathlib import Path
-from netslim.experiment import paths
+from netslim.experiment.records import StageRecord
+from netslim.experiment.stage import Stage, finish
 os.umask(0o002)
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)
 try:
-    print(paths.stage(Path(sys.argv[1]), "train", {}, lambda folder: {"done": 2}, seed=int(sys.argv[3]))["done"])
+    stage = Stage("train", (), {}, lambda folder, done: StageRecord(ratio=0.2), {"seed": int(sys.argv[3])})
+    print(finish(Path(sys.argv[1]), stage, {}).record.ratio)
 except (ValueError, OSError) as error:
     print(type(error).__name__, error)
 """
@@ -71,7 +73,11 @@ except (ValueError, OSError) as error:
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="becoming another user needs root")
 def test_two_users_share_the_stages_if_the_folder_is_their_groups(tmp_path):
-    from netslim.experiment import paths
+    from netslim.experiment.records import StageRecord
+    from netslim.experiment.stage import Stage, finish
+
+    def mine(ratio: float, seed: int) -> None:
+        finish(sweep, Stage("train", (), {}, lambda folder, done: StageRecord(ratio=ratio), {"seed": seed}), {})
 
     def other_user(group: int, seed: int) -> str:
         command = [sys.executable, "-c", OTHER_USER, str(sweep), str(group), str(seed)]
@@ -84,12 +90,12 @@ def test_two_users_share_the_stages_if_the_folder_is_their_groups(tmp_path):
         sweep.mkdir()
         os.chown(sweep, 0, group)
         sweep.chmod(0o2775)  # new folders belong to the group as well
-        paths.stage(sweep, "train", {}, lambda folder: {"done": 1}, seed=0)
+        mine(0.1, seed=0)
     finally:
         os.umask(mask)
-    assert other_user(group, seed=0) == "1"  # what one did, the other uses
-    assert other_user(group, seed=1) == "2"
-    paths.stage(sweep, "train", {}, lambda folder: {"done": 3}, seed=1)
+    assert other_user(group, seed=0) == "0.1"  # what one did, the other uses
+    assert other_user(group, seed=1) == "0.2"
+    mine(0.3, seed=1)
     assert other_user(65534, seed=2).startswith("PermissionError [Errno 13] Permission denied")
 
 
@@ -109,7 +115,7 @@ def test_damaged_and_foreign_files_are_named_with_the_remedy(tmp_path):
     whole = next(sweep.glob("slim_*/slim.pt")).read_bytes()
     last = damaged(tmp_path, "slim_*/slim.pt", whole[: len(whole) // 2])
     assert "slim.pt cannot be read" in last
-    assert "remove it and run the command again" in last
+    assert f"remove the folder {next(sweep.glob('slim_*'))} and run the command again" in last
     next(sweep.glob("slim_*/slim.pt")).write_bytes(whole)
 
     (stage,) = sweep.glob("finetune_*")

@@ -121,7 +121,7 @@ def test_a_record_without_a_metric_is_of_a_classification(tmp_path):
     other["epochs"] = [{"epoch": 1, "val_iou": 0.2}]
     assert msgspec.convert(other, records.TrainRecord).test.score == 0.25
     with pytest.raises(msgspec.ValidationError, match="train_iou"):
-        msgspec.convert({**other, "epochs": EPOCHS}, records.TrainRecord)
+        msgspec.convert({**other, "epochs": [*other["epochs"], {"epoch": 2}]}, records.TrainRecord)
 
 
 @pytest.mark.parametrize(("kind", "whole"), [(records.TrainRecord, TRAIN), (records.SlimRecord, SLIM)])
@@ -140,12 +140,7 @@ def test_the_records_that_were_published_are_read():
 
 
 @pytest.mark.parametrize("content", ["[]", "5", "{}"])
-def test_a_stage_and_a_job_with_other_records(content, tmp_path):
-    folder = tmp_path / f"train_seed=0_{paths.digest({})}"
-    folder.mkdir()
-    (folder / "record.json").write_text(content)
-    with pytest.raises(ValueError, match="remove the folder"):
-        paths.stage(tmp_path, "train", {}, lambda _: {}, seed=0)
+def test_a_job_with_another_record(content, tmp_path):
     (tmp_path / "job_x").mkdir()
     (tmp_path / "job_x" / "record.json").write_text(content)
     with pytest.raises(ValueError, match=r"job_x/record\.json is not as netslim writes it"):

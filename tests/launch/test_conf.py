@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from netslim.data import InMemoryData
-from netslim.launch import config
+from netslim.launch import recorded
 from netslim.launch.command_line import CONF
 from netslim.modules import bn_layers
 
@@ -102,6 +102,6 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
 
 @pytest.mark.parametrize("word", ["data.eval_batch_size=7", "trainer.accelerator=cpu", "trainer=ddp", "lambda=1"])
 def test_what_cannot_change_a_result_makes_no_other_stage(word):
-    settings = config._settings(composed("name=x", word))
-    assert settings == config._settings(composed("name=x"))
-    assert settings != config._settings(composed("name=x", word, "data.batch_size=7"))
+    settings = recorded.settings(composed("name=x", word))
+    assert settings == recorded.settings(composed("name=x"))
+    assert settings != recorded.settings(composed("name=x", word, "data.batch_size=7"))

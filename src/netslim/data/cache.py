@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import PIL
-import torch
 
+from netslim import files
 from netslim.data.sources import Images
 
 
@@ -31,17 +30,12 @@ def cached(file: Path, make: Callable[[], Images]) -> Images:
     """The images in ``file``, or those of ``make``, which are then written there.
 
     Two processes may write at the same time: each writes a file of its own and renames it when it is whole.
+
+    Raises:
+        ValueError: the file is not what was written.
     """
     if file.exists():
-        return Images(**torch.load(file, weights_only=True))
+        return Images(**files.read_tensors(file))
     images = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=file.parent, prefix=f"{file.stem}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save(asdict(images), stream)
-        os.replace(partial, file)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    files.write_tensors(file, asdict(images))
     return images

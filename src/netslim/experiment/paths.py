@@ -17,18 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from netslim.experiment import records
-from netslim.files import Record, read_json, write_json
-from netslim.measure.environment import updated
+from netslim.files import write_json
 
-log = logging.getLogger("netslim")
 AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
 
 # Settings that cannot change a result: they make no other stage, and no other job. Of the devices only their total
@@ -74,79 +69,23 @@ def sweep_folder(outputs: str, name: str) -> Path:
     return folder
 
 
-def stage(
-    sweep: Path, kind: str, settings: Mapping[str, Any], work: Callable[[Path], Record], **labels: float
-) -> Record:
-    """Do ``work`` in the stage's folder unless it is finished; return its record either way.
-
-    One process at a time works on a stage; others that need it wait at its lock and find it finished. ``work`` gets the
-    folder, may find there what an interrupted attempt left, and returns the record (JSON-able).
+def stage_record(folder: Path, kind: type[AnyStage]) -> AnyStage:
+    """The record of a finished stage, with its settings and the γ that it left, where there are files of them.
 
     Raises:
-        ValueError: a record belongs to other settings than its folder's name says (the folder was copied or edited).
+        ValueError: there is no record, it is damaged, or it was made in another folder.
     """
-    from netslim.training import distributed  # here: the command and the report read records without torch
-
-    folder = sweep / f"{kind}_{label(**labels)}_{digest(settings)}"
-    # The kernel releases the lock of a process that dies, so a killed job leaves no stale lock behind.
-    lock = FileLock(folder / ".lock", mode=0o666)
-    try:
-        done = distributed.on_rank_zero(lambda: _begin(folder, lock, settings))
-        if done is None:
-            told = distributed.on_all_ranks(lambda: work(folder))
-            head = {"stage": kind, "name": folder.name, **{k.rstrip("_"): v for k, v in labels.items()}}
-            done = distributed.on_rank_zero(lambda: _finish(folder, {**head, **told}))
-    finally:
-        lock.release()
-    if done.get("name") != folder.name:
-        raise ValueError(f"{folder}/record.json is the record of {done.get('name')}; remove the folder and start again")
-    return done
-
-
-def _begin(folder: Path, lock: FileLock, settings: Mapping[str, Any]) -> Record | None:
-    """Wait until no other process is at the stage; its record if that finished it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{folder.name}: another job is at it; waiting", flush=True)
-        lock.acquire()
-    done = finished(folder)
-    if done is None:
-        for scrap in folder.glob(".*.*"):  # a write that was cut off
-            scrap.unlink()
-        write_json(folder / "settings.json", dict(settings))
-    elif changes := updated(done.get("run", {}).get("versions", {})):
-        log.warning("%s: reused, it was made with %s (to make it anew, remove the folder)", folder.name, changes)
-    return done
-
-
-def _finish(folder: Path, record: Record) -> Record:
-    write_json(folder / "record.json", record)
-    (folder / "last.ckpt").unlink(missing_ok=True)
-    return record
-
-
-def finished(folder: Path) -> Record | None:
-    """The record of a finished stage or job, None where there is none yet."""
     path = folder / "record.json"
     if not path.exists():
-        return None
-    record: Record = read_json(path)
-    if not isinstance(record, dict):
-        raise records.schema_error(path, f"it is {record!r:.40}")
+        raise ValueError(f"{folder} has no record.json although a job names it; run the sweep's command again")
+    record = records.read(path, kind)
+    if record.name != folder.name:
+        raise ValueError(f"{path} is the record of {record.name}; remove the folder and start again")
+    if (settings := folder / "settings.json").exists():
+        record.settings = records.read(settings, dict[str, Any])
+    if isinstance(record, records.TrainRecord) and (scales := folder / "scales.json").exists():
+        record.scales = records.read(scales, dict[str, list[float]])
     return record
-
-
-def made(folder: Path, name: str) -> Path:
-    """A file of a finished stage.
-
-    Raises:
-        ValueError: it is not there any more.
-    """
-    if not (folder / name).exists():
-        raise ValueError(f"{folder / name} is missing; remove the folder {folder} and give the command again")
-    return folder / name
 
 
 # Sweeps and jobs.
@@ -163,7 +102,7 @@ def load_sweep(sweep: Path) -> records.SweepRecord | None:
     return records.read(path, records.SweepRecord) if path.exists() else None
 
 
-def job_folder(sweep: Path, stages: Mapping[str, str | None], **labels: float) -> Path:
+def job_folder(sweep: Path, stages: Mapping[str, Any], **labels: float) -> Path:
     """Where the record of a job is; other stages (another network, other settings) are another job."""
     return sweep / f"job_{label(**labels)}_{digest(stages)}"
 
@@ -187,25 +126,9 @@ def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
         strength=job.strength,
         ratio=job.ratio,
         seed=job.seed,
-        train=load_stage(sweep / job.train, records.TrainRecord),
-        slim=load_stage(sweep / job.slim, records.SlimRecord),
-        finetune=load_stage(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
-        more=[load_stage(sweep / name, records.StageRecord) for name in job.more],
+        train=stage_record(sweep / job.train, records.TrainRecord),
+        slim=stage_record(sweep / job.slim, records.SlimRecord),
+        finetune=stage_record(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
+        more=[stage_record(sweep / name, records.StageRecord) for name in job.more],
         command=job.command,
     )
-
-
-def load_stage(folder: Path, kind: type[AnyStage]) -> AnyStage:
-    """The record of a finished stage, with its settings and the γ that it left, where there are files of them.
-
-    Raises:
-        ValueError: there is no record, or it is damaged.
-    """
-    if not (folder / "record.json").exists():
-        raise ValueError(f"{folder} has no record.json although a job names it; run the sweep's command again")
-    record = records.read(folder / "record.json", kind)
-    if (settings := folder / "settings.json").exists():
-        record.settings = records.read(settings, dict[str, Any])
-    if isinstance(record, records.TrainRecord) and (scales := folder / "scales.json").exists():
-        record.scales = records.read(scales, dict[str, list[float]])
-    return record

@@ -1,6 +1,6 @@
 """The pipeline of the paper's figure 2: train with sparsity, slim, fine-tune, record.
 
-    train(λ, seed) ──► slim(ratio) ──► fine-tune(λ = 0) ──► record of the job
+    train(λ, seed) ──► slim(ratio) ──► fine-tune(λ = 0) ──► controls and stages of one's own ──► record of the job
     L1 on γ beside      threshold,       same recipe,
     the loss            emit, measure    slim network
 
@@ -11,222 +11,81 @@ processes (``trainer=ddp``) both trainings are shared by all of them; rank 0 alo
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
-from lightning import LightningDataModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+import msgspec
 
-from netslim import files
-from netslim.experiment import paths
-from netslim.files import Record
-from netslim.measure.environment import describe_run
-from netslim.method import penalties
-from netslim.modules import bn_layers
-from netslim.slim_file import load, save
+from netslim.data import identity
+from netslim.experiment import paths, records
+from netslim.experiment.job import Job
+from netslim.experiment.records import JobRecord
+from netslim.experiment.stage import Finished, Stage, finish
+from netslim.experiment.stages import finetune, slim, train
+from netslim.files import write_json
+from netslim.method.schedules import check_schedule
 from netslim.training import distributed
-from netslim.training.classification import SlimmingTask
-from netslim.training.fit import accuracy, fit, with_test_counts
-from netslim.training.slimming import Slimming
-
-log = logging.getLogger("netslim")
-
-Build = Callable[..., Any]
+from netslim.training.loggers import log_final
 
 
-def run(
-    sweep: Path,
-    *,
-    strength: float,
-    ratio: float,
-    seed: int,
-    epochs: int,
-    finetune_epochs: int,
-    network: Callable[[], nn.Module],
-    network_name: str,
-    data: Callable[[], LightningDataModule],
-    task: Callable[..., SlimmingTask],
-    finetune_task: Callable[..., SlimmingTask],
-    trainer: Callable[..., Trainer],
-    slimming: Callable[..., Slimming],
-    settings: Mapping[str, Any],
-    command: str,
-) -> Record:
-    """One job: one λ, one ratio, one seed, through all stages. Returns (and writes) the job's record.
+def stages_of(job: Job) -> list[Stage]:
+    """Everything that the job does, in order; a stage's name tells its folder before it is done."""
+    stages = [train(job)]
+    for share in job.schedule.rounds(job.ratio):
+        stages.append(slim(job, share, after=stages))
+        if job.finetune_epochs:
+            stages.append(finetune(job, share, after=stages))
+    for make in (*job.controls, *job.stages):
+        stages.append(make(job, tuple(stages)))
+    return stages
 
-    Args:
-        sweep: the folder for everything of this experiment, such as outputs/lab4.
-        strength: λ of equation 1.
-        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
-        seed: of initialisation, order, augmentation and dropout.
-        epochs, finetune_epochs: lengths of the trainings; ``finetune_epochs=0`` leaves fine-tuning out.
-        network, data: make the dense network and the data module.
-        network_name: what the report calls the network.
-        task, finetune_task: make the SlimmingTask from a network and ``strength``.
-        trainer: makes a Trainer from ``max_epochs, callbacks, logger, ...``.
-        slimming: makes the Slimming callback from ``ratio``.
-        settings: plain data under the keys "train", "slim", "finetune": all that determines each stage beside λ, ratio
-            and seed. A stage with other settings is another stage.
-        command: repeats just this job; it is recorded.
+
+def run(sweep: Path, job: Job) -> JobRecord:
+    """Do the job's stages, those that are not finished, in the folder of a sweep; write its record.
+
+    Raises:
+        ValueError: what is asked for cannot be; it is refused before the first training as far as it can be known.
     """
-    callback = slimming(ratio=ratio, network="network", split="test")  # a bad ratio is refused before the training
-    asked = {"lambda": strength, "ratio": ratio, "seed": seed, "epochs": epochs, "finetune.epochs": finetune_epochs}
-    processes = distributed.launch(
-        trainer(logger=False, callbacks=[], enable_checkpointing=False), {**settings, **asked}, sweep
-    )
-    if processes > 1:  # batches are per process: with another number of them it is another training
-        settings = {**settings, **{kind: {**settings[kind], "processes": processes} for kind in ("train", "finetune")}}
-    build: dict[str, Any] = {"network": network, "data": data, "trainer": trainer, "command": command}
-    pruned = {"lambda_": strength, "ratio": ratio, "seed": seed}
-
-    trained = paths.stage(
-        sweep,
-        "train",
-        {**settings["train"], "lambda": strength, "seed": seed, "epochs": epochs},
-        lambda folder: train(
-            folder,
-            **build,
-            network_name=network_name,
-            task=task,
-            callback=callback,
-            strength=strength,
-            seed=seed,
-            epochs=epochs,
-        ),
-        lambda_=strength,
-        seed=seed,
-    )
-    slimmed = paths.stage(
-        sweep,
-        "slim",
-        {**settings["slim"], "train": trained["name"], "ratio": ratio},
-        lambda folder: distributed.on_rank_zero(
-            lambda: slim(folder, sweep / trained["name"], **build, task=task, callback=callback)
-        ),
-        **pruned,
-    )
-    if finetune_epochs == 0:
-        return distributed.on_rank_zero(lambda: record(sweep, trained, slimmed, None, command=command))
-    finetuned = paths.stage(
-        sweep,
-        "finetune",
-        {**settings["finetune"], "slim": slimmed["name"], "epochs": finetune_epochs, "seed": seed},
-        lambda folder: finetune(
-            folder, sweep / slimmed["name"], **build, task=finetune_task, seed=seed, epochs=finetune_epochs
-        ),
-        **pruned,
-    )
-    return distributed.on_rank_zero(lambda: record(sweep, trained, slimmed, finetuned, command=command))
+    check_schedule(job.schedule, job.ratio, job.epochs)
+    job.slimming(ratio=job.ratio)  # a bad ratio is refused before the training
+    runner = job.trainer(logger=False, callbacks=[], enable_checkpointing=False)
+    processes = distributed.launch(runner, job.asked(), sweep)
+    # Batches are per process: with another number of them it is another training.
+    job = job.of(processes=processes) if processes > 1 else job
+    known = distributed.on_rank_zero(lambda: identity.of(job.places, job.settings["train"], sweep.parent / ".identity"))
+    job = job.of(identity=known) if known else job
+    stages, done = stages_of(job), dict[str, Finished]()
+    for stage in stages:
+        done[stage.name] = finish(sweep, stage, done)
+    return distributed.on_rank_zero(lambda: write(sweep, job, done))
 
 
-def train(
-    folder: Path, *, network: Build, data: Build, trainer: Build, command: str,
-    network_name: str, task: Build, callback: Slimming, strength: float, seed: int, epochs: int,
-) -> Record:  # fmt: skip
-    """Sparsity training (section 3): the dense network, λ·Σ|γ| beside the loss, accuracy after the last epoch."""
-    lightning.seed_everything(seed, verbose=False)
-    images = data(seed=seed)
-    dense = network(num_classes=images.num_classes)
-    _check_channels(dense, images)
-    if hasattr(images, "image_shape"):
-        callback.check(dense, torch.zeros(1, *images.image_shape))
-    module = task(dense, strength=strength)
-    history, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
-    if distributed.is_rank_zero():
-        files.write_tensors(folder / "weights.pt", dense.state_dict())
-        files.write_json(folder / "scales.json", {name: bn.weight.tolist() for name, bn in bn_layers(dense).items()})
-    momentum = module.optimizers().param_groups[0].get("momentum", 0.0)
-    budget = penalties.shrinkage_budget(strength, [history.rates], momentum)
-    title = getattr(images, "title", type(images).__name__)
-    return {"network": network_name, "data": title, "classes": images.num_classes, "budget": budget, **told}
+def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:
+    """Write which stages the job consists of, and log its final numbers."""
+    main: dict[str, Any] = {finished.record.stage: finished.record for finished in done.values()}
+    stages: dict[str, Any] = {kind: main[kind].name if kind in main else None for kind in ("train", "slim", "finetune")}
+    more = [name for name in done if name not in stages.values()]
+    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+    folder = paths.job_folder(sweep, stages | ({"more": more} if more else {}), **labels)
+    if (folder / "record.json").exists():
+        return records.read(folder / "record.json", JobRecord)
+    record = msgspec.convert({**labels, **stages, "more": more, "command": job.command}, JobRecord)
+    _log(job, folder, main)
+    write_json(folder / "record.json", records.plain(record))
+    return record
 
 
-def slim(
-    folder: Path, trained: Path, *, network: Build, data: Build, trainer: Build, command: str,
-    task: Build, callback: Slimming,
-) -> Record:  # fmt: skip
-    """Threshold over all |γ|, channels removed, accuracy before, after, and with BatchNorm statistics re-estimated."""
-    told = describe_run(command)
-    images = data()
-    dense = network(num_classes=images.num_classes)
-    try:
-        dense.load_state_dict(files.read_tensors(paths.made(trained, "weights.pt")))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{trained / 'weights.pt'} does not fit {type(dense).__name__}, whose code has changed since it was "
-            f"trained; remove the folder {trained} to train anew ({error})"
-        ) from None
-    quiet = trainer(
-        logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **distributed.on_one_device()
-    )
-    small = callback.run(task(dense, strength=0.0), images, quiet)
-    save(small.get_submodule("network"), folder / "slim.pt")
-    result = {key: with_test_counts(value) for key, value in callback.result.items()}
-    log.info(
-        "%s | removed %d of %d channels | test accuracy %.1f %% dense, %.1f %% pruned, %.1f %% recalibrated",
-        folder.name,
-        result["removed"],
-        result["prunable"],
-        *(100 * accuracy(result[key]["test"]) for key in ("dense", "slim", "recalibrated")),
-    )
-    return {"train": trained.name, **result, "run": told()}
-
-
-def finetune(
-    folder: Path, slimmed: Path, *, network: Build, data: Build, trainer: Build, command: str,
-    task: Build, seed: int, epochs: int,
-) -> Record:  # fmt: skip
-    """Fine-tuning (section 3): the slim network, the same recipe, no penalty."""
-    lightning.seed_everything(seed, verbose=False)
-    images = data(seed=seed)
-    small = load(paths.made(slimmed, "slim.pt"), network(num_classes=images.num_classes))
-    module = task(small, strength=0.0)
-    _, told = fit(folder, module, images, trainer=trainer, seed=seed, epochs=epochs, command=command)
-    if distributed.is_rank_zero():
-        save(small, folder / "slim.pt")
-    return {"slim": slimmed.name, **told}
-
-
-def record(sweep: Path, trained: Record, slimmed: Record, finetuned: Record | None, *, command: str) -> Record:
-    """Write which stages the job consists of, and its final numbers as TensorBoard hyper-parameters."""
-    labels = {"lambda_": slimmed["lambda"], "ratio": slimmed["ratio"], "seed": slimmed["seed"]}
-    stages = {
-        "train": trained["name"],
-        "slim": slimmed["name"],
-        "finetune": finetuned["name"] if finetuned else None,
-    }
-    folder = paths.job_folder(sweep, stages, **labels)
-    known = paths.finished(folder)
-    if known is not None:
-        return known
-    job = {**{key.rstrip("_"): value for key, value in labels.items()}, **stages, "command": command}
+def _log(job: Job, folder: Path, main: Mapping[str, Any]) -> None:
+    """λ, ratio and seed beside what they led to, for every logger."""
+    train, slim, tuned, name = main["train"], main["slim"], main.get("finetune"), main["train"].metric.name
     final = {
-        "final/dense accuracy": accuracy(trained["test"]),
-        "final/pruned accuracy": accuracy(slimmed["slim"]["test"]),
-        "final/recalibrated accuracy": accuracy(slimmed["recalibrated"]["test"]),
-        **({"final/fine-tuned accuracy": accuracy(finetuned["test"])} if finetuned else {}),
-        "final/parameters": slimmed["slim"]["params"],
-        "final/MACs": slimmed["slim"]["macs"],
+        f"final/dense {name}": train.test.score,
+        f"final/pruned {name}": slim.small.test.score,
+        f"final/recalibrated {name}": slim.recalibrated.test.score,
+        **({f"final/fine-tuned {name}": tuned.test.score} if tuned else {}),
+        "final/parameters": slim.small.params,
+        "final/MACs": slim.small.macs,
     }
-    logger = TensorBoardLogger(sweep, name="", version=folder.name, default_hp_metric=False)
-    logger.log_hyperparams({"λ": labels["lambda_"], "ratio": labels["ratio"], "seed": labels["seed"]}, final)
-    logger.finalize("success")
-    files.write_json(folder / "record.json", job)
-    return job
-
-
-def _check_channels(network: nn.Module, images: Any) -> None:
-    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None and first.in_channels != images.in_channels:
-        can = "in_channels" in inspect.signature(type(network)).parameters
-        remedy = f"set net.in_channels={images.in_channels}" if can else "choose another data set"
-        raise ValueError(
-            f"{type(network).__name__} expects {first.in_channels}-channel images, "
-            f"{images.title} has {images.in_channels}; {remedy} or another network"
-        )
+    for make in job.loggers:
+        log_final(make(folder), {"λ": job.strength, "ratio": job.ratio, "seed": job.seed}, final)

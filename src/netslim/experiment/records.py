@@ -97,11 +97,12 @@ class Recalibrated(Struct):
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
     """What the record of every stage has; a stage of one's own adds its numbers as fields of a subclass.
 
-    ``settings``: all that determined the result, from the file beside the record.
+    ``stage`` (its kind), ``name``, λ, ratio and seed are filled in by who runs the stage. ``settings``: all that
+    determined the result, from the file beside the record.
     """
 
     stage: str = ""
-    name: str
+    name: str = ""
     strength: float | None = field(name="lambda", default=None)
     ratio: float | None = None
     seed: int | None = None
@@ -115,7 +116,7 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
     network: str
     data: str
     classes: AtLeast1 | None = None
-    budget: float
+    budget: float | None
     metric: Metric = Metric()
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
     test: Test
@@ -267,13 +268,16 @@ def _check_finite(record: Struct, *names: str) -> None:
 def _check_positive(record: Struct, *names: str) -> None:
     _check_finite(record, *names)
     for name in names:
-        if getattr(record, name) < 0:
+        if (getattr(record, name) or 0) < 0:
             raise ValueError(f"{name} is {getattr(record, name)}, under 0")
 
 
 def _check_epochs(rows: list[Epoch], metric: Metric) -> None:
+    """Every epoch has what any has of the metric; a classification's always has."""
+    scores = {f"train_{metric.name}", f"val_{metric.name}"}
+    logged = metric.name == "accuracy" or any(scores & row.keys() for row in rows)
     for number, row in enumerate(rows):
-        if "epoch" not in row or not {f"train_{metric.name}", f"val_{metric.name}"} & row.keys():
+        if "epoch" not in row or (logged and not scores & row.keys()):
             raise ValueError(f"epochs[{number}] has no 'epoch' or neither train_{metric.name} nor val_{metric.name}")
         if odd := [key for key, value in row.items() if not math.isfinite(value)]:
             raise ValueError(f"epochs[{number}]: {odd[0]} is {row[odd[0]]}, not a finite number")

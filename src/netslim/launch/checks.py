@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from netslim.launch import command_line, config, quiet
+from netslim.method.schedules import check_schedule
 
 # Settings of the Trainer with which a training would end early and be recorded as whole, or could not be recorded.
 REFUSED = {
@@ -41,9 +42,10 @@ def check(job: DictConfig) -> None:
         del settings["hydra"]
     _check_trainer(settings)
     _check_targets(settings)
-    arguments = config.arguments(settings)
-    arguments["slimming"](ratio=arguments["ratio"], network="network", split="test")
-    _make(arguments["trainer"], "trainer", logger=False, enable_checkpointing=False)
+    asked = config.job(settings, command="")
+    check_schedule(asked.schedule, asked.ratio, asked.epochs)
+    asked.slimming(ratio=asked.ratio, network="network", split="test")
+    _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
 
 
 def _check_trainer(settings: DictConfig) -> None:

@@ -1,59 +1,124 @@
-"""A Hydra configuration to the keyword arguments of ``pipeline.run``: plain numbers, and factories of objects."""
+"""A Hydra configuration to a ``Job``: plain numbers, and factories of objects."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from netslim.experiment import paths
+from netslim.experiment.controls import CONTROLS
+from netslim.experiment.job import Job
+from netslim.launch import recorded
 from netslim.launch.settings import SETTINGS, unknown
-from netslim.training.classification import SlimmingTask
+from netslim.method.schedules import OneShot
 
-OWN = {"max_epochs": "epochs=", "callbacks": "", "logger": "", "default_root_dir": "outputs="}  # of the trainer
-
-RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")
+OWN = {"max_epochs": "epochs=", "callbacks": "callbacks=", "logger": "logger=", "default_root_dir": "outputs="}
 
 
-def arguments(cfg: DictConfig) -> dict[str, Any]:
-    """The keyword arguments of ``pipeline.run``: plain numbers, and factories made by Hydra."""
+def job(cfg: DictConfig, command: str) -> Job:
+    """The job of a configuration: numbers, and factories made by Hydra.
+
+    Raises:
+        ValueError: a setting is none, or cannot be.
+    """
     _check_added(cfg)
+    _check_rates(cfg)
+    optimizer = _partial(cfg, "optimizer")
+    return Job(
+        strength=number(cfg, "lambda", float),
+        ratio=number(cfg, "ratio", float),
+        seed=number(cfg, "seed", int, least=0),
+        epochs=number(cfg, "epochs", int, least=1),
+        finetune_epochs=number(cfg, "finetune.epochs", int, least=0),
+        network=factory(cfg, "net"),
+        network_name=_network_name(cfg),
+        data=factory(cfg, "data"),
+        task=_task(cfg),
+        optimizer=optimizer,
+        finetune_optimizer=partial(optimizer, lr=number(cfg, "finetune.lr", float)),
+        scheduler=_partial(cfg, "scheduler", epochs=1),
+        trainer=_partial(cfg, "trainer"),
+        slimming=_partial(cfg, "slimming"),
+        settings=recorded.settings(cfg),
+        places=recorded.places(cfg),
+        command=command,
+        penalty=_other(cfg, "penalty"),
+        score=_other(cfg, "score"),
+        schedule=_other(cfg, "schedule") or OneShot(),
+        callbacks=tuple(_makers(cfg, "callbacks")),
+        loggers=tuple(_named(logger, f"logger.{name}") for name, logger in (cfg.logger or {}).items()),
+        controls=tuple(_makers(cfg, "controls", CONTROLS)),
+        stages=tuple(_makers(cfg, "stages")),
+    )
+
+
+def _check_rates(cfg: DictConfig) -> None:
     if "lr" in cfg.optimizer:
         number(cfg, "optimizer.lr", float)  # else the error would name finetune.lr, which asks for it
     if number(cfg, "finetune.lr", float) < 0:  # else it would be found after the training
         raise ValueError(f"finetune.lr={cfg.finetune.lr} is negative; give a positive rate, such as 0.01")
     if "momentum" in cfg.optimizer and not 0 <= number(cfg, "optimizer.momentum", float) < 1:
         raise ValueError(f"optimizer.momentum={cfg.optimizer.momentum} must be at least 0 and under 1, such as 0.9")
-    optimizer, scheduler = _partial(cfg, "optimizer"), _partial(cfg, "scheduler", epochs=1)
-    task = partial(
-        SlimmingTask,
-        scheduler=scheduler,
-        label_smoothing=number(cfg, "label_smoothing", float),
-        channels_last=_truth(cfg, "channels_last"),
-        compile=_compile(cfg),
-    )
-    return {
-        "strength": number(cfg, "lambda", float),
-        "ratio": number(cfg, "ratio", float),
-        "seed": number(cfg, "seed", int, least=0),
-        "epochs": number(cfg, "epochs", int, least=1),
-        "finetune_epochs": number(cfg, "finetune.epochs", int, least=0),
-        "network": factory(cfg, "net"),
-        "network_name": _network_name(cfg),
-        "data": factory(cfg, "data"),
-        "task": partial(task, optimizer=optimizer),
-        "finetune_task": partial(task, optimizer=partial(optimizer, lr=number(cfg, "finetune.lr", float))),
-        "trainer": _partial(cfg, "trainer"),
-        "slimming": _partial(cfg, "slimming"),
-        "settings": _settings(cfg),
+
+
+def _task(cfg: DictConfig) -> Callable[..., Any]:
+    """What makes the task; settings that it does not take must be at their defaults, or they would be ignored."""
+    build = _partial(cfg, "task")
+    takes = inspect.signature(build).parameters
+    extras = {
+        "label_smoothing": (number(cfg, "label_smoothing", float), 0.0),
+        "channels_last": (_truth(cfg, "channels_last"), True),
+        "compile": (_compile(cfg), None),
     }
+    for name, (value, default) in extras.items():
+        if name not in takes and value != default:
+            raise ValueError(f"{name}={value}: the task {cfg.task._target_} takes no {name}; leave it at its default")
+    return partial(build, **{name: value for name, (value, _) in extras.items() if name in takes})
+
+
+def _other(cfg: DictConfig, group: str) -> Any:
+    """The object of a door; None where it is the one that everything behind the door takes by itself."""
+    if OmegaConf.to_container(cfg[group], resolve=True) == recorded.DEFAULTS[group]:
+        return None
+    return _made(cfg[group], group)
+
+
+def _made(config: Any, name: str) -> Any:
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TypeError):
+            raise ValueError(f"{name}: {config._target_}: {error.__cause__}") from None
+        raise
+
+
+def _named(config: Any, name: str) -> Any:
+    if not isinstance(config, DictConfig) or "_target_" not in config:
+        raise ValueError(f"{name}={config} names no function or class; give one, such as {{_target_: my.module.name}}")
+    return instantiate(config, _partial_=True)
+
+
+def _makers(cfg: DictConfig, key: str, known: Mapping[str, Any] | None = None) -> Iterator[Callable[..., Any]]:
+    """The functions of a list: names of those that are known, or {_target_: ...} of one's own."""
+    if not isinstance(cfg[key], ListConfig):
+        raise ValueError(f"{key}={cfg[key]} is no list; write {key}=[{{_target_: my.module.name}}]")
+    for number, item in enumerate(cfg[key]):
+        if known is not None and isinstance(item, str):
+            if item not in known:
+                raise ValueError(
+                    f"{key}={item} is not known; there is {', '.join(known) or 'none'}, or {{_target_: ...}}"
+                )
+            yield known[item]
+        else:
+            yield _named(item, f"{key}[{number}]")
 
 
 def _check_added(cfg: DictConfig) -> None:
@@ -111,7 +176,7 @@ def _partial(cfg: DictConfig, group: str, **given: Any) -> Any:
 
     given: what it will be called with by name besides.
     """
-    build = instantiate(cfg[group])
+    build = instantiate(cfg[group], _partial_=True)
     try:
         inspect.signature(build.func).bind_partial(*build.args, **{**build.keywords, **given})
     except TypeError as error:
@@ -123,26 +188,20 @@ def _partial(cfg: DictConfig, group: str, **given: Any) -> Any:
 def factory(cfg: DictConfig, group: str) -> Callable[..., Any]:
     """What builds the object of a group; settings that its class does not know are named before it is called."""
     build = instantiate(cfg[group], _partial_=True)
+    for key, value in build.keywords.items():
+        if isinstance(value, partial):
+            _check_signature(value, f"{group}.{key}", cfg[group][key]._target_, complete=False)
 
     def checked(**more: Any) -> Any:
-        try:
-            inspect.signature(build.func).bind(*build.args, **{**build.keywords, **more})
-        except TypeError as error:
-            raise ValueError(f"{group}: {cfg[group]._target_}: {error}") from None
+        _check_signature(partial(build, **more), group, cfg[group]._target_, complete=True)
         return build(**more)
 
     return checked
 
 
-def _settings(cfg: DictConfig) -> dict[str, Any]:
-    """What determines each stage beside λ, ratio, seed and epochs."""
-    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    for group in ("data", "trainer"):
-        own = plain[group].items()
-        plain[group] = {key: value for key, value in own if f"{group}.{key}" not in paths.WITHOUT_EFFECT}
-    recipe = {key: plain[key] for key in RECIPE}
-    return {
-        "train": recipe,
-        "slim": {"slimming": plain["slimming"]},
-        "finetune": {**recipe, "lr": plain["finetune"]["lr"]},
-    }
+def _check_signature(build: partial, name: str, target: str, *, complete: bool) -> None:
+    signature = inspect.signature(build.func)
+    try:
+        (signature.bind if complete else signature.bind_partial)(*build.args, **build.keywords)
+    except TypeError as error:
+        raise ValueError(f"{name}: {target}: {error}") from None

@@ -21,7 +21,6 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from netslim import files
-from netslim.experiment import paths
 from netslim.measure.compare import compare
 from netslim.measure.environment import hardware
 from netslim.measure.latency import set_threads
@@ -51,7 +50,7 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
     before = record if record["stage"] == "slim" else _record(folder.parent / record["slim"])
     trained = folder.parent / before["train"]
     settings, weights = files.read_json(trained / "settings.json"), files.read_tensors(trained / "weights.pt")
-    classes = (paths.finished(trained) or {}).get("classes") or _classes(weights)
+    classes = _record(trained).get("classes") or _classes(weights)
     dense = instantiate(settings["net"], num_classes=classes)
     try:
         dense.load_state_dict(weights)
@@ -61,9 +60,11 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
 
 
 def _record(folder: Path) -> files.Record:
-    record = paths.finished(folder)
-    if record is None:
+    if not (folder / "record.json").exists():
         raise ValueError(f"no record.json in {folder}; give the folder of a finished job, slim or finetune stage")
+    record = files.read_json(folder / "record.json")
+    if not isinstance(record, dict):
+        raise ValueError(f"{folder}/record.json was not written by netslim; give the folder of a finished job")
     return record
 
 

@@ -7,9 +7,10 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +19,8 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from netslim.experiment import paths, pipeline
+from netslim.experiment.job import Job
+from netslim.experiment.records import FinetuneRecord, JobRecord
 from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, quiet
 from netslim.training import allocator, distributed
 
@@ -52,18 +55,16 @@ def _job(cfg: DictConfig, position: str) -> float:
     distributed.explain_with(_explain)
     if cfg.threads is not None:
         torch.set_num_threads(config.number(cfg, "threads", int, least=1))
-    arguments = config.arguments(cfg)
-    strength, ratio, seed = (arguments[key] for key in ("strength", "ratio", "seed"))
-    log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, strength, 100 * ratio, seed)
+    job = config.job(cfg, command_line.repeat(_hydra()))
+    log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, job.strength, 100 * job.ratio, job.seed)
     folder = command_line.folder(cfg)
     with ExitStack() as leases:
         if _hydra().mode == RunMode.MULTIRUN:
             if _hydra().runtime.choices["hydra/launcher"] != "basic":
                 os.environ["TQDM_DISABLE"] = "1"  # bars of jobs side by side would overwrite each other
-            _check_launcher(arguments["trainer"])
-            _lease(cfg, arguments, leases)
-        job = pipeline.run(folder, **arguments, command=command_line.repeat(_hydra()))
-    return _score(folder, job)
+            _check_launcher(job.trainer)
+            job = _lease(cfg, job, leases)
+        return _score(folder, pipeline.run(folder, job))
 
 
 def _explain(error: BaseException) -> tuple[int, str] | None:
@@ -71,10 +72,12 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     return None if said is None else (errors.MISTAKE, said)
 
 
-def _score(folder: Path, job: paths.Record) -> float:
-    """Validation accuracy at the end of fine-tuning: what a search may look at; nan where there is none."""
-    tuned = paths.finished(folder / job["finetune"]) if job["finetune"] else None
-    return float(tuned["epochs"][-1].get("val_accuracy", "nan")) if tuned else math.nan
+def _score(folder: Path, job: JobRecord) -> float:
+    """Validation score at the end of fine-tuning: what a search may look at; nan where there is none."""
+    if job.finetune is None:
+        return math.nan
+    tuned = paths.stage_record(folder / job.finetune, FinetuneRecord)
+    return float(tuned.epochs[-1].get(f"val_{tuned.metric.name}", math.nan))
 
 
 def _check_launcher(trainer: Callable[..., Trainer]) -> None:
@@ -89,18 +92,19 @@ def _check_launcher(trainer: Callable[..., Trainer]) -> None:
         )
 
 
-def _lease(cfg: DictConfig, arguments: dict[str, Any], leases: ExitStack) -> None:
-    """Give the job its own GPUs, where jobs share a machine's and nobody else hands them out, as Slurm and Ray do."""
+def _lease(cfg: DictConfig, job: Job, leases: ExitStack) -> Job:
+    """The job with its own GPUs, where jobs share a machine's and nobody else hands them out, as Slurm and Ray do."""
     gpus = gpu_lease.visible()
     if _hydra().runtime.choices["hydra/launcher"] in ("submitit_slurm", "ray"):
-        return
+        return job
     if not gpus or not job_process.possible() or cfg.trainer.accelerator not in ("auto", "gpu", "cuda"):
-        return
+        return job
     if cfg.trainer.devices == 1:  # with the first data, so that a job which waits for another's stage holds none
-        arguments["data"] = gpu_lease.before(arguments["data"], 1, leases)
-    elif isinstance(cfg.trainer.devices, (int, str)):  # before the job's other processes start; a list is a choice
+        return replace(job, data=gpu_lease.before(job.data, 1, leases))
+    if isinstance(cfg.trainer.devices, (int, str)):  # before the job's other processes start; a list is a choice
         count = int(cfg.trainer.devices) if str(cfg.trainer.devices).isdigit() else len(gpus)
         gpu_lease.take(count, leases)
+    return job
 
 
 def _position(cfg: DictConfig) -> str:

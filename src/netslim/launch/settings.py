@@ -6,7 +6,9 @@ import difflib
 
 GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
 PLAIN = ("lambda", "ratio", "seed", "epochs", "finetune", "label_smoothing", "channels_last", "compile", "threads")
-SETTINGS = (*GROUPS, *PLAIN, "outputs", "name")
+DOORS = ("penalty", "score", "schedule", "task", "logger")
+LISTS = ("callbacks", "controls", "stages")
+SETTINGS = (*GROUPS, *DOORS, *PLAIN, *LISTS, "outputs", "name")
 
 
 def unknown(key: str) -> str:

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from netslim.files import Record
 from netslim.measure.environment import describe_run
 from netslim.training import checkpoint, distributed
 from netslim.training.gamma_histogram import GammaHistogram
+from netslim.training.loggers import tensorboard
 from netslim.training.progress import EpochSeed, History, Progress
-from netslim.training.task import ACCURACY, Metric, metric_of, record_of_test, score
+from netslim.training.task import Metric, metric_of, record_of_test, score
 
 log = logging.getLogger("netslim")
 
 
 def fit(
     folder: Path, module: LightningModule, data: LightningDataModule, *, trainer: Callable[..., Trainer], command: str,
-    seed: int, epochs: int,
+    seed: int, epochs: int, loggers: Sequence[Callable[..., Logger]] = (tensorboard,),
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[History, Record]:  # fmt: skip
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once.
 
     Args:
         module: a task (training/task.py).
+        loggers: make loggers from the folder (training/loggers.py).
+        callbacks: beside netslim's own.
     """
     told, metric = describe_run(command), metric_of(module)
     history, last = History(metric), folder / "last.ckpt"
@@ -36,13 +39,14 @@ def fit(
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
-        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=done),
+        logger=[make(folder, done) for make in loggers],
         callbacks=[
             EpochSeed(seed),
             GammaHistogram(),
             history,
             Progress(folder.name.rsplit("_", 1)[0], history),
             ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
+            *callbacks,
         ],
     )
     runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
@@ -58,22 +62,10 @@ def fit(
 def told_of_test(test: Mapping[str, float], metric: Metric) -> str:
     """A test in words.
 
-    >>> told_of_test({"correct": 9, "total": 10}, ACCURACY), told_of_test({"mIoU": 0.75}, Metric("mIoU"))
+    >>> told_of_test({"correct": 9, "total": 10}, Metric("accuracy")), told_of_test({"value": 0.75}, Metric("mIoU"))
     ('Accuracy: 9/10 (90.0%)', 'mIoU: 75.0%')
     """
-    shown = metric.shown(score(test, metric))
+    shown = metric.shown(score(test))
     if "total" not in test:
         return f"{metric.name}: {shown}"
     return f"{metric.name.capitalize()}: {test['correct']}/{test['total']} ({shown})"
-
-
-def with_test_counts(value: Any) -> Any:
-    """Replace the metrics that a task's test loop logs by the record of the test."""
-    if not isinstance(value, dict) or "metrics" not in value:
-        return value
-    rest = {key: v for key, v in value.items() if key != "metrics"}
-    return {**rest, "test": record_of_test(value["metrics"], ACCURACY)}
-
-
-def accuracy(test: Mapping[str, float]) -> float:
-    return score(test, ACCURACY)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from netslim.engine import select_channels, slim
 from netslim.measure.cost import count
 from netslim.method.batches import arguments
-from netslim.modules import bn_layers
+from netslim.method.scores import Scores, scores_of
 from netslim.training.measuring import Bench
 from netslim.training.module_copy import with_network, without_what_cannot_be_copied
 
@@ -35,7 +35,7 @@ def slim_module(
         module: trained; left as it is.
         bench: measures: ``IdleBench(trainer, data, "test")``.
         network, example_input, recalibration_batches: as for ``Slimming``.
-        options: ratio, floor, coupling, round_to: as for ``select_channels``.
+        options: ratio, floor, coupling, round_to, score: as for ``select_channels``.
 
     Returns:
         the module, and the ``result`` of ``Slimming``.
@@ -64,7 +64,7 @@ def cut(module: LightningModule, network: str, example: Any, **options: Any) -> 
     vars(small).update(shared)
     before, after = count(dense, example_input=example), count(small, example_input=example)
     result = {
-        **_selection_summary(dense, keep),
+        **_selection_summary(keep, scores_of(dense, options.get("score"))),
         "uncounted": before.uncounted,
         "dense": {"params": before.params, "macs": before.macs},
         "slim": {"params": after.params, "macs": after.macs},
@@ -104,12 +104,12 @@ def callable_on_batches(module: LightningModule, network: str) -> list[nn.Module
     return [module] * defines + [module.get_submodule(network)] * bool(network)
 
 
-def _selection_summary(dense: nn.Module, keep: dict[str, Tensor]) -> Result:
-    layers = bn_layers(dense)
-    removed = torch.cat([layers[name].weight.detach().abs().cpu()[~stays.cpu()] for name, stays in keep.items()])
+def _selection_summary(keep: dict[str, Tensor], scores: Scores) -> Result:
+    removed = torch.cat([scores.value[name][~kept.cpu()] for name, kept in keep.items()])
     return {
         "threshold": removed.max().item() if len(removed) else 0.0,
+        "unit": scores.unit,
         "removed": len(removed),
-        "prunable": sum(len(stays) for stays in keep.values()),
-        "layers": [{"name": name, "channels": len(stays), "kept": int(stays.sum())} for name, stays in keep.items()],
+        "prunable": sum(len(kept) for kept in keep.values()),
+        "layers": [{"name": name, "channels": len(kept), "kept": int(kept.sum())} for name, kept in keep.items()],
     }

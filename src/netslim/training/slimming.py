@@ -18,6 +18,7 @@ from torch import nn
 
 from netslim.engine import select_channels
 from netslim.engine.checks import check_coupling
+from netslim.method.scores import Score, Scores
 from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
 from netslim.training.measuring import FitBench, IdleBench, Split
@@ -32,7 +33,7 @@ class Slimming(Callback):
     a copy of the module with the smaller network, BatchNorm statistics re-estimated, ready for ``Trainer.fit`` (the
     paper's fine-tuning), and ``result`` holds what was measured:
 
-        {"threshold": largest |γ| removed, "removed": k, "prunable": N,
+        {"threshold": largest |γ| (or other score) removed, "unit": "|γ|", "removed": k, "prunable": N,
          "layers": [{"name", "channels", "kept"}, ...], "uncounted": {op: times},
          "dense": {"params", "macs", "metrics"}, "slim": {...}, "recalibrated": {"metrics"},
          "errors": {what failed at the end: why}}
@@ -58,7 +59,7 @@ class Slimming(Callback):
         recalibration_batches: how many training batches re-estimate the statistics, default 100; 0 leaves them. They
             pass the module's and the data module's hooks as in validation (no augmentation by a hook that asks
             ``trainer.training``).
-        floor, coupling, round_to: as for ``select_channels``.
+        floor, coupling, round_to, score: as for ``select_channels``.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Slimming(Callback):
         floor: int = 1,
         coupling: Literal["keep", "group", "scatter"] = "keep",
         round_to: int = 1,
+        score: Score | Scores | None = None,
     ) -> None:
         if not (is_number(ratio) and 0 <= ratio < 1):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
@@ -83,6 +85,7 @@ class Slimming(Callback):
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
         self.options: dict[str, Any] = {"ratio": ratio, "floor": floor, "coupling": coupling, "round_to": round_to}
+        self.options["score"] = score
         self.slimmed: LightningModule | None = None
         self.result: Result = {}
         self._there_before_setup: set[nn.Module] = set()

@@ -88,23 +88,23 @@ def metric_of(module: object) -> Metric:
 
 
 def record_of_test(logged: Mapping[str, Any], metric: Metric) -> dict[str, float]:
-    """What a test leaves: ``correct`` of ``total`` where the task counts, else the metric under its name; the loss.
+    """What a test leaves: ``correct`` of ``total`` where the task counts, else the metric's ``value``; the loss.
 
     >>> record_of_test({"test/correct": 9.0, "test/total": 10.0, "loss/test": 0.5, "accuracy/test": 0.9}, ACCURACY)
     {'correct': 9, 'total': 10, 'loss': 0.5}
     >>> record_of_test({"mIoU/test": 0.75}, Metric("mIoU"))
-    {'mIoU': 0.75}
+    {'value': 0.75}
     """
     loss = {"loss": float(logged["loss/test"])} if "loss/test" in logged else {}
     if {"test/correct", "test/total"} <= set(logged):
         return {"correct": round(float(logged["test/correct"])), "total": round(float(logged["test/total"])), **loss}
-    return {metric.name: metric.of(logged, "test"), **loss}
+    return {"value": metric.of(logged, "test"), **loss}
 
 
-def score(test: Mapping[str, float], metric: Metric) -> float:
+def score(test: Mapping[str, float]) -> float:
     """The metric in a test's record.
 
-    >>> score({"correct": 9, "total": 10, "loss": 0.5}, ACCURACY), score({"mIoU": 0.75}, Metric("mIoU"))
+    >>> score({"correct": 9, "total": 10, "loss": 0.5}), score({"value": 0.75})
     (0.9, 0.75)
     """
-    return test["correct"] / test["total"] if "total" in test else test[metric.name]
+    return test["correct"] / test["total"] if "total" in test else test["value"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from netslim.experiment.records import FinetuneRecord, FinishedJob, SlimRecord, SweepRecord, TrainRecord
+from netslim.experiment.records import FinishedJob, Run, StageRecord, SweepRecord
 from netslim.report import formats, unfinished
 from netslim.report.render.document import Lines, Section, Table, Text
 from netslim.report.results import Group, Trained
 
-Stage = tuple[str, TrainRecord | SlimRecord | FinetuneRecord, FinishedJob]  # kind, record, a job that uses it
+Stage = tuple[str, StageRecord, FinishedJob, Run]  # kind, record, a job that uses it, when and how long
 
 BUDGET = (
     "The shrinkage budget of a λ is λ·Σlr/(1 − momentum) over all optimiser steps: the distance that the penalty alone "
@@ -26,7 +26,7 @@ def how_it_was_run(groups: Sequence[Group], sweep: SweepRecord | None) -> Sectio
     jobs = [job for group in groups for job in group.jobs]
     commands = distinct(command.command for command in unfinished.asked(sweep) or jobs)
     stages = _stages(jobs)
-    runs = [record.run for _, record, _ in stages]
+    runs = [run for *_, run in stages]
     versions = [", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in runs]
     tuned = [job.finetune for job in jobs if job.finetune]
     facts = {
@@ -51,31 +51,35 @@ def _schedule(record: Trained) -> str:
 
 def _budgets(groups: Sequence[Group]) -> Table:
     jobs = [(group.label, job) for group in groups for job in group.jobs]
-    found = sorted({(label, job.strength, job.train.budget) for label, job in jobs})
+    numbers = {(label, job.strength, job.train.budget) for label, job in jobs}
+    ordered = sorted(numbers, key=lambda row: (row[0], row[1], row[2] or 0.0))
+    found = [(label, strength, formats.NONE if value is None else f"{value:.3g}") for label, strength, value in ordered]
     if len(groups) > 1:
-        rows = [[label, formats.strength(strength), f"{budget:.3g}"] for label, strength, budget in found]
+        rows = [[label, formats.strength(strength), budget] for label, strength, budget in found]
         return Table(["part", "λ", "shrinkage budget"], rows, "llr", "In units of γ.")
-    rows = [[formats.strength(strength), f"{budget:.3g}"] for _, strength, budget in found]
+    rows = [[formats.strength(strength), budget] for _, strength, budget in found]
     return Table(["λ", "shrinkage budget"], rows, "lr", "In units of γ.")
 
 
 def _stages(jobs: Sequence[FinishedJob]) -> list[Stage]:
     """Every record once though jobs share trainings."""
     found: dict[str, Stage] = {}
-    for kind in ("train", "slim", "finetune"):
+    for kind in ("train", "slim", "finetune", "more"):
         for job in jobs:
-            if record := getattr(job, kind):
-                found.setdefault(record.name, (kind, record, job))
+            of_kind = getattr(job, kind) or []
+            for record in of_kind if isinstance(of_kind, list) else [of_kind]:
+                if record.run:
+                    found.setdefault(record.name, (record.stage or kind, record, job, record.run))
     return list(found.values())
 
 
 def _clock(stages: Sequence[Stage]) -> Table:
     rows = []
-    for stage, record, job in stages:
+    for stage, record, job, run in stages:
         ratio = formats.NONE if stage == "train" else formats.ratio(job.ratio)
-        epochs = formats.NONE if isinstance(record, SlimRecord) else str(len(record.epochs))
+        epochs = str(len(record.epochs)) if isinstance(record, Trained) else formats.NONE
         cells = [stage, formats.strength(job.strength), ratio, str(job.seed), epochs]
-        rows.append([*cells, formats.duration(record.run.seconds), record.run.started.replace("T", " ")])
+        rows.append([*cells, formats.duration(run.seconds), run.started.replace("T", " ")])
     return Table(
         head=["stage", "λ", "ratio", "seed", "epochs", "wall-clock", "started"],
         rows=rows,

@@ -1,0 +1,84 @@
+"""One job, as numbers and as factories of objects: all that determines its stages, made by ``launch/config.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from netslim.method.schedules import OneShot, Schedule
+
+if TYPE_CHECKING:
+    from lightning import Callback, LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
+    from torch import nn
+
+    from netslim.experiment.stage import Stage
+    from netslim.method.penalties import Penalty
+    from netslim.method.scores import Score
+    from netslim.training.slimming import Slimming
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One λ, one ratio, one seed.
+
+    Args:
+        strength: λ of equation 1.
+        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
+        seed: of initialisation, order, augmentation and dropout.
+        epochs, finetune_epochs: lengths of the trainings; ``finetune_epochs=0`` leaves fine-tuning out.
+        network, data: make the dense network from ``num_classes`` and the data module from ``seed``.
+        network_name: what the report calls the network.
+        task: makes the task (training/task.py) from a network, and from those of optimizer, scheduler, strength and
+            penalty that it takes.
+        optimizer, finetune_optimizer, scheduler: of the trainings, each from what PyTorch's take.
+        trainer: makes a Trainer from ``max_epochs, callbacks, logger, ...``.
+        slimming: makes the Slimming callback from ``ratio``.
+        settings: plain data under the keys "train", "slim", "finetune": all that determines each stage beside λ, ratio
+            and seed. A stage with other settings is another stage.
+        places: the settings that say where files are, by dotted name, and the paths that they mean.
+        command: repeats just this job; it is recorded.
+        penalty, score: what λ is the strength of, and what ranks the channels; None: Σ|γ| and |γ|.
+        schedule: how much is removed when.
+        callbacks, loggers: made anew for each training; a logger from the stage's folder.
+        controls, stages: make further stages from the job and the stages before them.
+    """
+
+    strength: float
+    ratio: float
+    seed: int
+    epochs: int
+    finetune_epochs: int
+    network: Callable[..., nn.Module]
+    network_name: str
+    data: Callable[..., Any]
+    task: Callable[..., LightningModule]
+    optimizer: Callable[..., Any]
+    finetune_optimizer: Callable[..., Any]
+    scheduler: Callable[..., Any]
+    trainer: Callable[..., Trainer]
+    slimming: Callable[..., Slimming]
+    settings: Mapping[str, Settings]
+    command: str
+    places: Mapping[str, str] = field(default_factory=dict)
+    penalty: Penalty | None = None
+    score: Score | None = None
+    schedule: Schedule = OneShot()  # noqa: RUF009 (it has no state)
+    callbacks: tuple[Callable[[], Callback], ...] = ()
+    loggers: tuple[Callable[..., Logger], ...] = ()
+    controls: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
+    stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
+
+    def asked(self) -> Settings:
+        """All that must be the same in the processes of a data-parallel job."""
+        names = ("ratio", "seed", "epochs")
+        numbers = {"lambda": self.strength, "finetune.epochs": self.finetune_epochs}
+        return {**self.settings, **numbers, **{name: getattr(self, name) for name in names}}
+
+    def of(self, **more: Any) -> Job:
+        """The job with something added to the settings of both trainings."""
+        trainings = {kind: {**self.settings[kind], **more} for kind in ("train", "finetune")}
+        return replace(self, settings={**self.settings, **trainings}) if more else self

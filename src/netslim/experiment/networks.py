@@ -1,0 +1,83 @@
+"""The network that finished stages left in their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from netslim import files
+from netslim.experiment.job import Job
+from netslim.experiment.records import SlimRecord
+from netslim.experiment.stage import Finished
+from netslim.slim_file import load
+
+Read = TypeVar("Read")
+
+
+def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
+    """The network as the last of these stages left it: built and trained, then cut round by round.
+
+    Args:
+        images: the data module, which tells the number of classes.
+        done: the training, and the slim and fine-tune stages after it.
+
+    Raises:
+        ValueError: a file is missing or damaged, or the code of the network has changed since.
+    """
+    trained, *rounds = done
+    network = wide = job.network(num_classes=images.num_classes)
+    _load_trained(network, trained.folder)
+    for finished in rounds:
+        if isinstance(
+            finished.record, SlimRecord
+        ):  # its file, and that of its fine-tuning, are cuts of what was before
+            wide = network
+        network = load_slim(finished.folder, wide)
+    return network
+
+
+def _load_trained(network: nn.Module, folder: Path) -> None:
+    weights = _whole(folder, "weights.pt", files.read_tensors)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{folder / 'weights.pt'} does not fit {type(network).__name__}, whose code has changed since it was "
+            f"trained; remove the folder {folder} to train anew ({error})"
+        ) from None
+
+
+def load_slim(folder: Path, wide: nn.Module) -> nn.Module:
+    return _whole(folder, "slim.pt", lambda path: load(path, wide))
+
+
+def _whole(folder: Path, name: str, read: Callable[[Path], Read]) -> Read:
+    """Read a file of a finished stage; one that is damaged is made anew with its folder."""
+    try:
+        return read(require_file(folder, name))
+    except files.DamagedFile as error:
+        remedy = f"remove the folder {folder} and run the command again"
+        raise ValueError(f"{error.path} cannot be read ({error.reason}); {remedy}") from None
+
+
+def require_file(folder: Path, name: str) -> Path:
+    """A file of a finished stage.
+
+    Raises:
+        ValueError: it is not there any more.
+    """
+    if not (folder / name).exists():
+        raise ValueError(f"{folder / name} is missing; remove the folder {folder} and give the command again")
+    return folder / name
+
+
+def inputs(images: Any, network: nn.Module, batches: int = 100) -> Iterator[Any]:
+    """What the network takes of the first training batches, for a score that looks at data."""
+    device = next(network.parameters()).device
+    for given in islice(images.train_dataloader(), batches):
+        batch = images.on_after_batch_transfer(images.transfer_batch_to_device(given, device, 0), 0)
+        yield batch[0] if isinstance(batch, (tuple, list)) else batch

@@ -1,0 +1,205 @@
+"""The three stages of the paper (section 3): training with sparsity, slimming, fine-tuning."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import msgspec
+from lightning import LightningDataModule, LightningModule
+from torch import nn
+
+from netslim import files
+from netslim.experiment import checks
+from netslim.experiment.job import Job
+from netslim.experiment.networks import inputs, network_after
+from netslim.experiment.records import (
+    FinetuneRecord,
+    Layer,
+    Measured,
+    Metric,
+    Recalibrated,
+    Run,
+    SlimRecord,
+    Test,
+    TrainRecord,
+)
+from netslim.experiment.stage import Finished, Stage
+from netslim.measure.environment import describe_run
+from netslim.method.penalties import L1
+from netslim.modules import bn_layers
+from netslim.slim_file import save
+from netslim.training import distributed, task
+from netslim.training.fit import fit
+from netslim.training.progress import History
+from netslim.training.sparsity import Sparsity
+
+log = logging.getLogger("netslim")
+
+Done = Mapping[str, Finished]
+
+
+def train(job: Job) -> Stage:
+    """Sparsity training: the dense network, λ·Σ|γ| beside the loss."""
+    settings = {**job.settings["train"], "lambda": job.strength, "seed": job.seed, "epochs": job.epochs}
+    labels = {"lambda": job.strength, "seed": job.seed}
+    return Stage("train", (), settings, partial(_train, job), labels, TrainRecord, shared=True)
+
+
+def slim(job: Job, share: float, after: Sequence[Stage]) -> Stage:
+    """One threshold over the channels of the network so far, until ``share`` of the dense one's are gone."""
+    settings = {**job.settings["slim"], "train": after[-1].name, "ratio": share}
+    labels = {"lambda": job.strength, "ratio": share, "seed": job.seed}
+    return Stage("slim", _names(after), settings, partial(_slim, job, share), labels, SlimRecord)
+
+
+def finetune(job: Job, share: float, after: Sequence[Stage]) -> Stage:
+    """Fine-tuning: the slim network, the same recipe, no penalty."""
+    more = {"slim": after[-1].name, "epochs": job.finetune_epochs, "seed": job.seed}
+    labels = {"lambda": job.strength, "ratio": share, "seed": job.seed}
+    settings = {**job.settings["finetune"], **more}
+    return Stage("finetune", _names(after), settings, partial(_finetune, job), labels, FinetuneRecord, shared=True)
+
+
+def _names(stages: Sequence[Stage]) -> tuple[str, ...]:
+    return tuple(stage.name for stage in stages)
+
+
+def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
+    lightning.seed_everything(job.seed, verbose=False)
+    images = job.data(seed=job.seed)
+    dense = job.network(num_classes=images.num_classes)
+    module = _module(job, dense, job.optimizer, job.strength)
+    checks.check(job, module, images)
+    history, left = _fit(job, folder, module, images, job.epochs, job.strength)
+    if distributed.is_rank_zero():
+        files.write_tensors(folder / "weights.pt", dense.state_dict())
+        files.write_json(folder / "scales.json", {name: bn.weight.tolist() for name, bn in bn_layers(dense).items()})
+    return TrainRecord(
+        network=job.network_name,
+        data=getattr(images, "title", type(images).__name__),
+        classes=images.num_classes,
+        budget=_budget(job, module, history.rates),
+        **left,
+    )
+
+
+def _slim(job: Job, share: float, folder: Path, done: Done) -> SlimRecord:
+    told = describe_run(job.command)
+    images = job.data()
+    network = network_after(job, images, done.values())
+    module = _module(job, network, job.optimizer, strength=0.0)
+    before = [finished.record for finished in done.values() if isinstance(finished.record, SlimRecord)]
+    score = {"score": job.score(network, inputs(images, network), job.seed)} if job.score else {}
+    callback = job.slimming(ratio=_of_what_is_left(share, before), network="network", split="test", **score)
+    quiet = job.trainer(
+        logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **distributed.on_one_device()
+    )
+    small = callback.run(module, images, quiet)
+    save(small.get_submodule("network"), folder / "slim.pt")
+    record = _record(callback.result, task.metric_of(module), msgspec.convert(told(), Run))
+    record.train = list(done)[-1]
+    if before:
+        _count_from_dense(record, before[-1])
+    log.info("%s | %s", folder.name, _told(record))
+    return record
+
+
+def _finetune(job: Job, folder: Path, done: Done) -> FinetuneRecord:
+    lightning.seed_everything(job.seed, verbose=False)
+    images = job.data(seed=job.seed)
+    small = network_after(job, images, done.values())
+    module = _module(job, small, job.finetune_optimizer, strength=0.0)
+    _, left = _fit(job, folder, module, images, job.finetune_epochs, strength=0.0)
+    if distributed.is_rank_zero():
+        save(small, folder / "slim.pt")
+    return FinetuneRecord(slim=list(done)[-1], **left)
+
+
+def _module(job: Job, network: nn.Module, optimizer: Any, strength: float) -> LightningModule:
+    """The task, given what its constructor takes of what there is."""
+    offers = {"optimizer": optimizer, "scheduler": job.scheduler, "strength": strength, "penalty": job.penalty}
+    takes = inspect.signature(job.task).parameters
+    return job.task(network=network, **{name: offer for name, offer in offers.items() if name in takes})
+
+
+def _fit(
+    job: Job, folder: Path, module: LightningModule, images: LightningDataModule, epochs: int, strength: float
+) -> tuple[History, dict[str, Any]]:
+    callbacks = [make() for make in job.callbacks]
+    if strength > 0 and "strength" not in inspect.signature(job.task).parameters:  # else the task adds λ itself
+        callbacks.append(Sparsity(strength, job.penalty))
+    history, left = fit(
+        folder,
+        module,
+        images,
+        trainer=job.trainer,
+        command=job.command,
+        seed=job.seed,
+        epochs=epochs,
+        loggers=job.loggers,
+        callbacks=callbacks,
+    )
+    metric = Metric(**vars(history.metric))
+    return history, {**left, "metric": metric, "test": _test(left["test"]), "run": msgspec.convert(left["run"], Run)}
+
+
+def _test(numbers: Mapping[str, Any]) -> Test:
+    """A loss that is not a finite number is none; it may be that of a network right after pruning."""
+    return Test(**{name: value for name, value in numbers.items() if name != "loss" or math.isfinite(value)})
+
+
+def _budget(job: Job, module: LightningModule, rates: float) -> float | None:
+    """How far the penalty alone could move a γ, in units of γ."""
+    optimizer = module.optimizers()
+    first = optimizer[0] if isinstance(optimizer, list) else optimizer
+    momentum = first.param_groups[0].get("momentum", 0.0)
+    return (job.penalty or L1()).budget(job.strength, [rates], momentum) if job.strength else 0.0
+
+
+def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRecord:
+    """The record of what ``Slimming`` measured."""
+
+    def measured(key: str) -> dict[str, Any]:
+        numbers = {name: value for name, value in result[key].items() if name != "metrics"}
+        return {**numbers, "test": _test(task.record_of_test(result[key]["metrics"], metric))}
+
+    plain = {key: result[key] for key in ("threshold", "removed", "prunable", "uncounted", "unit") if key in result}
+    return SlimRecord(
+        **plain,
+        layers=[Layer(**layer) for layer in result["layers"]],
+        dense=Measured(**measured("dense")),
+        small=Measured(**measured("slim")),
+        recalibrated=Recalibrated(**measured("recalibrated")),
+        metric=Metric(**vars(metric)),
+        run=run,
+    )
+
+
+def _of_what_is_left(share: float, before: Sequence[SlimRecord]) -> float:
+    """The share of the channels that are left to be removed, so that ``share`` of the dense network's are gone."""
+    if not before:
+        return share
+    total, gone = before[-1].prunable, before[-1].removed
+    return max(0, math.floor(share * total + 1e-9) - gone) / (total - gone)
+
+
+def _count_from_dense(record: SlimRecord, before: SlimRecord) -> None:
+    """Let the record of a later round compare with the dense network, as the first does."""
+    kept = {layer.name: layer.kept for layer in record.layers}
+    record.layers = [Layer(name=w.name, channels=w.channels, kept=kept.get(w.name, w.kept)) for w in before.layers]
+    record.removed += before.removed
+    record.prunable, record.dense = before.prunable, before.dense
+
+
+def _told(record: SlimRecord) -> str:
+    tests = {"dense": record.dense.test, "pruned": record.small.test, "recalibrated": record.recalibrated.test}
+    scores = [f"{test.score:{record.metric.format}} {what}" for what, test in tests.items()]
+    removed = f"removed {record.removed} of {record.prunable} channels"
+    return f"{removed} | test {record.metric.name} {', '.join(scores)}"
