@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -23,11 +25,15 @@ def transpose(g: Context, node: Node) -> Syms:
 
 def move(g: Context, node: Node) -> Syms:
     """Run the operation itself on the ids."""
-    reads = {ref: _moved_ids(g, ref) for ref in node.reads}
-    if all(known(g, ref) is None for ref in node.reads):  # the numbers in an index are no ids
+    reads = {ref: known(g, ref) for ref in node.reads}
+    if all(ids is None for ids in reads.values()):
         return []
     if any(ids is None for ids in reads.values()):
         return barrier(g, node)
+    return _moved(g, node, reads)
+
+
+def _moved(g: Context, node: Node, reads: Mapping[int, Tensor | None]) -> Syms:
     args, kwargs = tree_map_only(Ref, lambda r: reads[r.index], (node.args, node.kwargs))
     if node.name in ("view", "_unsafe_view", "reshape"):
         outs = [args[0].reshape(args[1])]
@@ -38,13 +44,6 @@ def move(g: Context, node: Node) -> Syms:
     if isinstance(args[0], Tensor):
         _equal_shares(g, node, args[0], outs)
     return list(outs)
-
-
-def _moved_ids(g: Context, ref: int) -> Tensor | None:
-    ids = known(g, ref)
-    if ids is None and ref in g.tape.integers:
-        return g.tape.integers[ref]
-    return ids
 
 
 def _equal_shares(g: Context, node: Node, x: Tensor, outs: list[Tensor]) -> None:
@@ -93,10 +92,22 @@ def concatenate(g: Context, node: Node) -> Syms:
     return [torch.cat(parts, dim).expand(shape)]
 
 
+def indexed(g: Context, node: Node) -> Syms:
+    """index_select(x, dim, index), index(x, [None, index]): moves data where the index is computed from sizes alone, as
+    in x[:, torch.arange(x.shape[1]).flip(0)]. Others name the channels of the dense network, and hold them all."""
+    x, *indices = node.reads
+    ids, tape = known(g, x), g.tape
+    if ids is None:
+        return []
+    if len(indices) != 1 or indices[0] not in tape.integers.keys() & tape.constants:
+        return barrier(g, node)
+    return _moved(g, node, {x: ids, indices[0]: tape.integers[indices[0]]})
+
+
 def index_select(g: Context, node: Node) -> Syms:
-    """Moves data; that of a BN's own selection is remembered, so that the BN can choose anew."""
+    """That of a BN's own selection is remembered, so that the BN can choose anew."""
     if not is_own_selection(g.tape, node):
-        return move(g, node)
+        return indexed(g, node)
     x, dim, index = node.args
     g.selected[node.outs[0]] = x.index
     ids = line(g, node, x.index, dim)[g.tape.integers[index.index]]

@@ -38,6 +38,7 @@ class OpRule:
         of them, or those of a slice of its arguments (a convolution's stride, padding, dilation).
     on_one_dimension: it does that only where the channels lie along one dimension of the output (cat).
     moves: it moves channels to places that numbers in the code name, and these may hold a size fast.
+    picks: and which of them, so that in the slim network they must be the same ones.
     makes: it makes a tensor whose size may be written in the code.
     counts: which sizes are among its arguments, and what they count.
     macs: its multiply-adds; None if they are unknown, and ``netslim.count`` lists it as uncounted.
@@ -49,6 +50,7 @@ class OpRule:
     keeps_numbers: bool | slice = False
     on_one_dimension: bool = False
     moves: bool = False
+    picks: bool = False
     makes: bool = False
     counts: sizes.Counts | None = None
     macs: Macs | None = macs.free
@@ -115,13 +117,14 @@ TABLE: dict[str, OpRule] = {
     **dict.fromkeys(("t", "transpose", "permute"), TRANSPOSE),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "expand"), moves(layout.move, sizes.view)),
     **dict.fromkeys(("split", "split_with_sizes"), moves(layout.move, sizes.split)),
-    "slice": moves(layout.move, sizes.slice_ends),
+    "slice": OpRule(layout.move, moves=True, picks=True, counts=sizes.slice_ends),
     **dict.fromkeys((
         "unsqueeze", "squeeze", "select", "chunk", "unbind", "stack", "flip", "roll", "narrow", "repeat",
         "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle",
     ), moves(layout.move)),
     "cat": OpRule(layout.concatenate, sizes_from_inputs=True, on_one_dimension=True, meta=meta_kernels.concatenate),
-    "index_select": moves(layout.index_select),
+    "index_select": OpRule(layout.index_select, sizes_from_inputs=True, moves=True, picks=True),
+    "index": OpRule(layout.indexed, sizes_from_inputs=True, moves=True, picks=True),
     "index_copy": OpRule(arithmetic.barrier, sizes_from_inputs=True, meta=meta_kernels.index_copy),
     **dict.fromkeys(("clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh"), UNTOUCHED),
     "max_pool2d_with_indices": computes(reductions.per_channel, meta_kernels.max_pool),
@@ -150,7 +153,7 @@ TABLE: dict[str, OpRule] = {
     **dict.fromkeys(("zeros_like", "zero"), OpRule(arithmetic.zeros)),
     **dict.fromkeys((  # barriers that multiply nothing
         "copy", "native_layer_norm", "native_group_norm", "max_pool1d", "_adaptive_avg_pool1d", "argmax", "topk",
-        "sort", "gather", "scatter", "index", "cumsum", "embedding", "any", "all", "unfold", "im2col", "col2im",
+        "sort", "gather", "scatter", "cumsum", "embedding", "any", "all", "unfold", "im2col", "col2im",
         "view_as_real", "view_as_complex", "as_strided",
     ), unknown(macs.free)),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,6 +52,15 @@ class Tape:
     numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
     on_meta: bool = False  # run without numbers (shapes.py)
     modes: tuple[bool, ...] = (False,)  # of the containers, in each of which the network was run
+
+    @cached_property
+    def constants(self) -> set[int]:
+        """Tensors that are computed from sizes and numbers in the code alone, as arange(x.shape[1]).flip(0)."""
+        found: set[int] = set()
+        for node in self.nodes:
+            if found.issuperset(node.reads) and torch.Tag.nondeterministic_seeded not in node.op.tags:
+                found.update(node.outs)
+        return found
 
 
 SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input

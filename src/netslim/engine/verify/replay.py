@@ -128,10 +128,11 @@ class Replay:
         for ref in self.kept.intersection(node.reads):
             if ref not in self.sym:
                 self.sym[ref] = self.promises.promise(ref)
-        outs = table.rule_for(node).follow(self.promises, node)
+        rule = table.rule_for(node)
+        outs = rule.follow(self.promises, node)
         self.sym.update(dict.fromkeys(node.outs) | dict(zip(node.outs, outs, strict=False)))
-        if node.name == "slice" and not self._same_channels(node.outs[0]):
-            raise Deviation("it cuts off other channels")
+        if rule.picks and not self._same_channels(node.outs[0]):
+            raise Deviation("it picks other channels")
         self.kept.update(ref for ref in node.outs if self._keeps(ref))
 
     def _another(self, mine: int, theirs: int) -> bool:
