@@ -112,7 +112,8 @@ def _recalibrate(
 ) -> None:
     with _borrowed(trainer, module, "val"), trainer.precision_plugin.forward_context():
         given = (_inputs(through, _transferred(trainer, module, *numbered), example) for numbered in batches)
-        recalibrate(through, of_all_ranks(given))
+        # Rank 0 of a job alone has a trainer of one process, whose batches nobody else waits to share.
+        recalibrate(through, of_all_ranks(given) if trainer.world_size > 1 else given)
 
 
 def _inputs(network: nn.Module, batch: Any, example: Any) -> Any:
