@@ -161,6 +161,7 @@ def test_what_one_rank_learns_from_the_other():
 
 REFUSED = {
     ("trainer.devices=2", "trainer.strategy=ddp_spawn"): "use that, or one device per job",
+    ("trainer.devices=1", "trainer.strategy=ddp_spawn"): "use that, or one device per job",
     ("trainer.devices=2", "trainer.strategy=ddp_fork"): "use that, or one device per job",
 }
 
@@ -179,3 +180,111 @@ def test_processes_without_a_data_parallel_trainer_are_refused(tmp_path, monkeyp
     monkeypatch.setitem(os.environ, "RANK", "0")
     printed = run(sys.executable, *MODULE, "trainer.accelerator=cpu", *SHORT, f"outputs={tmp_path}", code=2)
     assert "2 processes were started for a training on one device; add trainer=ddp" in printed.splitlines()[-1]
+
+
+def two_nodes(scenario: str, folder: Path) -> tuple[list[int], list[str], float]:
+    """Two processes by hand, in a job that goes wrong: exit codes, output, seconds."""
+    script, port = str(Path(__file__).with_name("ddp_failures.py")), str(free_port())
+    start = time.monotonic()
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), port, scenario],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    printed = [node.communicate(timeout=120)[0] for node in nodes]
+    return [node.returncode for node in nodes], printed, time.monotonic() - start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "codes", "said"),
+    [
+        ("raises", [2, 2], "rank 1 failed: bad image"),
+        ("raises_before_a_nested_call", [2, 2], "rank 1 failed: bad image"),
+        ("breaks", [1, 1], "rank 1 failed: KeyError: 'key'"),
+        ("is_killed", [1, -9], "rank 1 failed: its process was killed or ended early"),
+        ("exits", [3, 3], "rank 1 failed: exit with code 3"),
+        ("leaves", [1, 3], "rank 1 failed: its process was killed or ended early"),
+        ("gets_sigterm", [143, 143], "stopped by SIGTERM; the same command goes on from the last whole epoch"),
+    ],
+)
+def test_one_rank_ends_both_within_a_minute(scenario, codes, said, tmp_path):
+    ended, printed, seconds = two_nodes(scenario, tmp_path)
+    assert ended == codes, printed
+    assert f"netslim: {said}" in printed[0]
+    assert f"told: {said}" in printed[0].splitlines()[-1]  # what a sweep's summary says of the job
+    assert seconds < 60
+    if codes == [2, 2]:
+        assert printed[1].splitlines()[-2] == f"netslim: {said}"  # its own error, at once
+    if scenario == "breaks":
+        assert 'distributed.on_all_ranks(lambda: {}["key"]' in printed[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ("settings", "the processes of this job differ: seed is 0 on rank 0 ({0}) and 1 on rank 1 ({0}); start"),
+        ("folder", "the processes of this job differ: the folder is {1}/out0 on rank 0 ({0}) and {1}/out1 on rank 1"),
+        (
+            "data",
+            "the processes of this job differ: the content of data.root is 0 on rank 0 ({0}) and 1 on rank 1 ({0})",
+        ),
+    ],
+)
+def test_nodes_that_were_started_differently_are_refused(scenario, said, tmp_path):
+    codes, printed, _ = two_nodes(scenario, tmp_path)
+    assert codes == [1, 1]
+    for lines in printed:
+        assert said.format(os.uname().nodename, tmp_path) in lines.splitlines()[-1]
+    assert not list(tmp_path.glob("out[01]"))  # nothing was written
+
+
+@pytest.mark.slow
+def test_a_failing_rank_reaches_the_summary_of_the_sweep(tmp_path):
+    (tmp_path / "bad.py").write_text(BAD)
+    printed = run(
+        *[sys.executable, *MODULE, "-m", *DDP, "trainer.devices=2", *SHORT, f"outputs={tmp_path}"],
+        *["net._target_=bad.net", "~net.layers", "~net.in_channels"],
+        code=1,
+        PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    )
+    summary = printed[printed.index("1 of 1 jobs did not finish") :].splitlines()
+    assert summary[1] == "  rank 1 failed: bad image on rank 1"
+    assert not list(tmp_path.glob("*/*/record.json"))
+
+
+BAD = """
+import os
+from netslim.nets import VGG
+
+class Bad(VGG):
+    steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        if self.steps > 30 and os.environ.get("LOCAL_RANK") == "1":
+            raise ValueError("bad image on rank 1")
+        return super().forward(x)
+
+def net(num_classes):
+    return Bad([8, "M", 8], in_channels=1, num_classes=num_classes)
+"""
+
+
+@pytest.mark.slow
+def test_rank_1_ends_with_rank_0_also_before_they_have_met(tmp_path):
+    command = [sys.executable, *MODULE, *DDP, "trainer.devices=2", *SHORT, f"outputs={tmp_path}"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (children := Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()):
+        assert first.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    first.kill()
+    first.wait()
+    end = time.monotonic() + 60
+    while any(alive(int(child)) for child in children):
+        assert time.monotonic() < end
+        time.sleep(0.2)

@@ -139,6 +139,25 @@ def on_all_ranks(work: Callable[[], Result]) -> Result:
         return _result(outcome)
 
 
+def agreed(what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """``work()`` of rank 0, on every rank, once a rank of every other machine has come to the same.
+
+    Args:
+        what: what the values are, such as "the content", for a message: "the content of data.root is … on rank 0 …".
+
+    Raises:
+        ValueError: on all ranks; the machines have come to different results.
+    """
+    first = on_rank_zero(work)
+    if _control is not None:
+        own = on_all_ranks(lambda: work() if _control.speaks and not is_rank_zero() else first)
+        with _control.call() as call:
+            agreement.check(
+                _everyones((platform.node(), {f"{what} of {key}": value for key, value in own.items()}), call)
+            )
+    return first
+
+
 def _everyones(value: Any, call: int) -> list[Any]:
     """The values of all ranks, by rank, on every rank."""
     assert _control is not None
