@@ -113,3 +113,22 @@ def test_bad_arguments() -> None:
         threshold({"a": torch.rand(4)}, 0.5, round_to=0)
     with pytest.raises(ValueError, match="no BatchNorm"):
         threshold({}, 0.5)
+
+
+def test_a_floor_is_a_share_of_each_layer_or_a_number_of_each():
+    scales = {"a": torch.linspace(0.01, 0.02, 10), "b": torch.linspace(1, 2, 30)}  # all of a is below all of b
+    kept = threshold(scales, 0.4, floor=0.25)  # a keeps ceil(2.5)
+    assert kept["a"].tolist() == [False] * 7 + [True] * 3
+    assert int((~kept["b"]).sum()) == 16 - 7
+    kept = threshold(scales, 0.5, floor={"a": 6, "b": 0})
+    assert [int(mask.sum()) for mask in kept.values()] == [6, 14]
+    with pytest.raises(ValueError, match=r"with their floors kept per layer only 4 can be removed: .* 0\.1$"):
+        threshold(scales, 0.5, floor={"a": 6, "b": 30})
+
+
+def test_where_the_floor_is_no_error_as_many_are_removed_as_can_be():
+    scales = {"a": torch.tensor([0.1, 0.2, 0.3]), "b": torch.tensor([0.4, 0.5])}
+    kept = threshold(scales, 0.9, floor=2, strict=False)
+    assert [mask.tolist() for mask in kept.values()] == [[False, True, True], [True, True]]
+    full = threshold(scales, 0.2, floor=2)
+    assert all(torch.equal(kept[name], full[name]) for name in scales)

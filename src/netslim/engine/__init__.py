@@ -13,8 +13,8 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
 README.md says how it works, what it cannot do, and how to add an operation.
 """
 
-from netslim.engine.api import mask, select_channels, slim
+from netslim.engine.api import mask, select_channels, slim, slim_in_place
 from netslim.engine.ops.table import OpRule, register
 from netslim.engine.selection import Selection
 
-__all__ = ["OpRule", "Selection", "mask", "register", "select_channels", "slim"]
+__all__ = ["OpRule", "Selection", "mask", "register", "select_channels", "slim", "slim_in_place"]

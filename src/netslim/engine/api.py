@@ -6,15 +6,18 @@ run the model (trace) -> run the rules (ops, graph) -> which can be removed (dec
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from netslim.engine.checks import check_coupling, check_keep, check_model
-from netslim.engine.cut import emit
+from netslim.engine.cut import emit, plan
+from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
+from netslim.engine.cut.optimizer_state import check_state, cut_state, masked_parameters
 from netslim.engine.cut.savings import savings
 from netslim.engine.decide.choose import Amount
 from netslim.engine.decide.coupling import Units, sample, units
@@ -24,6 +27,7 @@ from netslim.engine.selection import Selection
 from netslim.engine.verify.analyse import Proof, analyse, graph_of
 from netslim.engine.verify.prove import Frozen, Proved, prove, untested, write
 from netslim.method.scores import Score, Scores, scores_of
+from netslim.method.threshold import Floor
 from netslim.modules import Network
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -50,9 +54,10 @@ def select_channels(
     example_input: Any = None,
     *,
     target_macs: float | None = None,
-    floor: int = 1,
+    floor: Floor = 1,
     coupling: str = "keep",
     round_to: int = 1,
+    strict: bool = True,
     score: Score | Scores | None = None,
 ) -> Selection:
     """Choose the channels to keep: one global threshold on |γ| over all prunable BN layers (paper, section 3).
@@ -63,13 +68,14 @@ def select_channels(
         target_macs: instead of ratio: share of the multiply-adds that may be left, in (0, 1]; the smallest ratio that
             gets there is found by bisection.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
-        floor: channels that every layer keeps at least.
+        floor: channels that every layer keeps at least: a number, a share of each layer, or layer name -> number.
         coupling: "keep" prunes BN layers that write their channels alone, and keeps residual streams whole; exactly
             floor(ratio·N) channels are removed where each is a layer's own. "group" also prunes streams that several BN
             layers write: they lose a channel together, ranked by the largest |γ| in it. "scatter" prunes every BN layer
             for itself, in streams too, which stay as wide as all their writers need: a layer that lost channels is
             followed by a scatter into zeros (a buffer ``channel_place`` and a forward hook).
         round_to: round the kept count of every layer up to a multiple, e.g. 8.
+        strict: whether a ratio out of reach of the floor is an error (default); else as many are removed as can be.
         score: what ranks the channels instead of |γ|, see ``netslim.method.scores``: what a score returns, or one that
             needs no data.
 
@@ -96,7 +102,7 @@ def select_channels(
     graph = analyse(network, example_input)
     if coupling == "scatter":
         graph = _scattering(network, graph, example_input, scores)
-    return _select(network, graph, scores, coupling, Amount(ratio, target_macs, floor, round_to), example_input)
+    return _select(network, graph, scores, coupling, Amount(ratio, target_macs, floor, round_to, strict), example_input)
 
 
 def _select(
@@ -216,13 +222,59 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatte
     network = Network(model)
     check_model(network)
     check_keep(network, keep)
+    return write(network, _proved(network, keep, example_input, scatter), keep)  # type: ignore[return-value]
+
+
+@torch.inference_mode(False)
+@_collector_paused()
+def slim_in_place(
+    model: nn.Module,
+    keep: Mapping[str, Tensor],
+    example_input: Any,
+    *,
+    optimizers: Iterable[Optimizer] = (),
+    scatter: bool = False,
+) -> None:
+    """``slim``, of the model itself, in the middle of a training: modules and parameters stay the same objects.
+
+    What an optimiser knows of a parameter (momentum, moments) is cut with it, so the training goes on as that of the
+    masked network does whose removed γ, β and their momentum are held at 0. Gradients are dropped.
+
+    Args:
+        keep, example_input, scatter: as for ``slim``.
+        optimizers: those that train the model.
+
+    Raises:
+        ValueError: as ``slim``; or an optimiser whose state has other shapes than the parameters (Adafactor). Nothing
+            has been changed then.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    >>> weight = net[0].weight
+    >>> slim_in_place(net, {"1": torch.tensor([True, False, True, False])}, torch.randn(1, 3, 8, 8))
+    >>> net[0].weight is weight, weight.shape
+    (True, torch.Size([2, 3, 1, 1]))
+    """
+    network, given = Network(model), list(optimizers)
+    check_model(network)
+    check_keep(network, keep)
+    changes = _proved(network, keep, example_input, scatter).changes
+    cuts, masks = parameter_cuts(network, changes), masked_parameters(network, keep)
+    for optimizer in given:
+        check_state(optimizer, cuts.keys() | masks.keys())
+    for optimizer in given:
+        cut_state(optimizer, cuts, masks)
+    made = plan.make(network, changes)
+    cut_in_place(network, changes, keep)
+    setattr(model, plan.ATTRIBUTE, made)
+
+
+def _proved(network: Network, keep: Mapping[str, Tensor], example_input: Any, scatter: bool) -> Proved:
+    """What a network slimmed to `keep` consists of: found with the selection, or now."""
     proof = keep.proof if isinstance(keep, Selection) else None
     if proof is not None and proof.holds(network, keep, example_input):
-        proved = proof.proved
-    else:
-        scattering = keep.scattering if isinstance(keep, Selection) else {}
-        graph = analyse(network, example_input, scattering)
-        if scatter and not scattering:
-            graph = _scattering(network, graph, example_input, scores_of(model, None))
-        proved = prove(network, graph, keep, example_input)
-    return write(network, proved, keep)  # type: ignore[return-value]
+        return proof.proved
+    scattering = keep.scattering if isinstance(keep, Selection) else {}
+    graph = analyse(network, example_input, scattering)
+    if scatter and not scattering:
+        graph = _scattering(network, graph, example_input, scores_of(network.model, None))
+    return prove(network, graph, keep, example_input)

@@ -18,28 +18,34 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Floor = int | float | Mapping[str, int]  # channels, a share of the layer, or channels by layer name
 
 
 def threshold(
     scales: Mapping[str, Tensor],
     ratio: float,
     *,
-    floor: int = 1,
+    floor: Floor = 1,
     groups: Mapping[str, Tensor] | None = None,
     round_to: int = 1,
+    strict: bool = True,
 ) -> dict[str, Tensor]:
     """The channels that stay when `ratio` of all channels is removed by one global threshold on |γ|.
 
     Args:
         scales: layer name -> γ of shape (C_i,), in registration order; N = Σ C_i.
         ratio: share to remove, in [0, 1). Exactly k = floor(ratio·N) channels go.
-        floor: channels that every layer keeps at least (all of them where it has fewer).
+        floor: channels that every layer keeps at least (all of them where it has fewer): a number; a share of the layer
+            between 0 and 1, rounded up; or layer name -> number.
         groups: layer name -> group numbers of shape (C_i,). Channels with equal numbers leave together, as soon as the
             largest |γ| among them is below the threshold; number -1: never removed and not counted in N. With groups
             of several channels the last group that would exceed k stays, so up to k go.
         round_to: round the kept count of every layer up to a multiple, by taking back its best removed channels.
+        strict: whether a ratio out of reach of the floor is an error (default); else as many are removed as can be.
 
     Returns:
         layer name -> bool tensor of shape (C_i,), True where the channel stays. The removed set only grows with ratio.
@@ -52,16 +58,17 @@ def threshold(
     {'a': tensor([ True, False, False]), 'b': tensor([True])}
     """
     sizes = {name: gamma.detach().abs() for name, gamma in scales.items()}
-    return remove_lowest(sizes, ratio, floor=floor, groups=groups, round_to=round_to)
+    return remove_lowest(sizes, ratio, floor=floor, groups=groups, round_to=round_to, strict=strict)
 
 
 def remove_lowest(
     scores: Mapping[str, Tensor],
     ratio: float,
     *,
-    floor: int = 1,
+    floor: Floor = 1,
     groups: Mapping[str, Tensor] | None = None,
     round_to: int = 1,
+    strict: bool = True,
 ) -> dict[str, Tensor]:
     """As ``threshold``, for any scores of which the lowest are removed first; they may be negative."""
     _check(scores, ratio, floor, round_to)
@@ -69,12 +76,13 @@ def remove_lowest(
     ranking = _rank(scores, groups)
     total = len(ranking.place)
     k = math.floor(ratio * total + 1e-9)  # 0.29 * 100 is 28.999999999999996
-    leaves, all_tried = _leaving(ranking, np.maximum(widths - floor, 0), k)
+    leaves, all_tried = _leaving(ranking, np.maximum(widths - _floors(scores, floor), 0), k)
     count = int(leaves[ranking.place].sum())
-    if count < k and all_tried:
+    if count < k and all_tried and strict:
+        least = "their floors" if isinstance(floor, Mapping) else f"at least {floor}"
         raise ValueError(
-            f"ratio {ratio:g} would remove {k} of {total} channels, but with at least {floor} kept per layer only"
-            f" {count} can go: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
+            f"ratio {ratio:g} would remove {k} of {total} channels, but with {least} kept per layer only {count} can be"
+            f" removed: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
         )
     if round_to > 1:
         _take_back(ranking, leaves, widths, round_to)
@@ -83,16 +91,29 @@ def remove_lowest(
     return dict(zip(scores, torch.from_numpy(stays).split(widths.tolist()), strict=True))
 
 
-def _check(scales: Mapping[str, Tensor], ratio: float, floor: int, round_to: int) -> None:
+def _check(scales: Mapping[str, Tensor], ratio: float, floor: Floor, round_to: int) -> None:
     if not (is_number(ratio) and 0 <= ratio < 1):
         raise ValueError(f"ratio must be in [0, 1), got {ratio!r}")
-    if not (isinstance(floor, Integral) and floor >= 0):
-        raise ValueError(f"floor must be 0 or more channels, got {floor!r}")
+    for number in floor.values() if isinstance(floor, Mapping) else [floor]:
+        _check_floor(number)
     if not (isinstance(round_to, Integral) and round_to >= 1):
         raise ValueError(f"round_to must be 1 or more channels, got {round_to!r}")
     if not scales:
         raise ValueError("there is no BatchNorm channel to choose from")
     check_scales(scales)
+
+
+def _check_floor(number: object) -> None:
+    share = isinstance(number, Real) and not isinstance(number, Integral) and 0 < float(number) < 1
+    if not share and not (isinstance(number, Integral) and int(number) >= 0):
+        raise ValueError(f"floor must be 0 or more channels, got {number!r}; a share of the layer is such as 0.05")
+
+
+def _floors(scores: Mapping[str, Tensor], floor: Floor) -> npt.NDArray[np.int64]:
+    """Channels that each layer keeps at least, shape (layers,)."""
+    least = [floor[name] if isinstance(floor, Mapping) else floor for name in scores]
+    widths = [len(score) for score in scores.values()]
+    return np.array([math.ceil(n * width) if 0 < n < 1 else n for n, width in zip(least, widths, strict=True)])
 
 
 def is_number(value: object) -> bool:

@@ -92,22 +92,22 @@ def scatters(graph: Graph, exist: Tensor, cut: Cut) -> dict[str, Scatter]:
 @torch.no_grad()
 def emit(network: Network, changes: Changes, keep: Mapping[str, Tensor] | None = None) -> nn.Module:
     """A copy of the model, changed. keep: BN name -> the channels whose γ and β are not set to 0."""
-    small = clone(network.model, _cut(network, changes.cut, keep or {}), network.modules)
-    _correct(modules_by_name(small), changes)
+    small = clone(network.model, cut_tensors(network, changes.cut, keep or {}), network.modules)
+    correct(modules_by_name(small), changes)
     return small
 
 
 @torch.no_grad()
 def outline(network: Network, changes: Changes, on_meta: bool) -> Network:
     """What ``emit`` makes, to be looked at while it runs: without numbers, or with numbers of its own."""
-    replaced = _hollow(network, changes.cut) if on_meta else _cut(network, changes.cut, {})
+    replaced = _hollow(network, changes.cut) if on_meta else cut_tensors(network, changes.cut, {})
     look = Network(clone(network.model, replaced, network.modules))
-    _correct(look.modules, changes)
+    correct(look.modules, changes)
     select_scatter.make_plain(look.modules.values())
     return look
 
 
-def _cut(network: Network, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
+def cut_tensors(network: Network, cut: Cut, keep: Mapping[str, Tensor]) -> dict[Tensor, Tensor]:
     """Parameters and buffers that change -> what they become."""
     tensors = network.state
     new = dict(_masked(network, cut, keep))
@@ -127,7 +127,7 @@ def _hollow(network: Network, cut: Cut) -> dict[Tensor, Tensor]:
         if tensor.is_floating_point()
     }
     indices = {key: positions for key, positions in cut.items() if not shapes[key[0]][0].is_floating_point()}
-    return {**hollow, **_cut(network, indices, {})} if indices else hollow
+    return {**hollow, **cut_tensors(network, indices, {})} if indices else hollow
 
 
 def _like(old: Tensor, new: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
-def _correct(modules: Mapping[str, nn.Module], changes: Changes) -> None:
+def correct(modules: Mapping[str, nn.Module], changes: Changes) -> None:
     """Sizes and hooks of the modules whose tensors were cut."""
     cut, groups = changes.cut, changes.groups
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:

@@ -10,18 +10,19 @@ from netslim.engine.cut.savings import predicted
 from netslim.engine.decide.coupling import Units
 from netslim.engine.decide.liveness import solve
 from netslim.engine.graph.graph import Graph
-from netslim.method.threshold import is_number, remove_lowest
+from netslim.method.threshold import Floor, is_number, remove_lowest
 
 
 @dataclass(frozen=True)
 class Amount:
-    """ratio: share of the prunable channels; or target_macs: share of the multiply-adds that may be left. floor and
-    round_to as in ``threshold``."""
+    """ratio: share of the prunable channels; or target_macs: share of the multiply-adds that may be left. floor,
+    round_to and strict as in ``threshold``."""
 
     ratio: float | None
     target_macs: float | None
-    floor: int
+    floor: Floor
     round_to: int
+    strict: bool
 
     def choose(self, graph: Graph, units: Units) -> tuple[float, dict[str, Tensor]]:
         """The ratio, and the channels to keep.
@@ -33,7 +34,9 @@ class Amount:
         return ratio, self._keep(units, ratio)
 
     def _keep(self, units: Units, ratio: float) -> dict[str, Tensor]:
-        return remove_lowest(units.score, ratio, floor=self.floor, groups=units.number, round_to=self.round_to)
+        return remove_lowest(
+            units.score, ratio, floor=self.floor, groups=units.number, round_to=self.round_to, strict=self.strict
+        )
 
     def _ratio_for(self, graph: Graph, units: Units) -> float:
         """The smallest k/N whose slim network has at most the target's share of the multiply-adds, by bisection."""

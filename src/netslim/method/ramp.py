@@ -1,0 +1,18 @@
+"""How much of the pruning is done when: the ramp of a training in which the network gets smaller."""
+
+from __future__ import annotations
+
+
+def cubic_ramp(epoch: int, epochs: int, start: float, end: float) -> float:
+    """The share of all removals that is done at the end of ``epoch`` (0, 1, ... of ``epochs``): 1 − (1 − p)³.
+
+    p runs from 0 to 1 between the shares ``start`` and ``end`` of the epochs. Many channels are removed early, while
+    plenty are left, and few at the end.
+
+    Source: Zhu & Gupta 2017, "To prune, or not to prune", equation 1.
+
+    >>> [round(cubic_ramp(epoch, 10, 0.0, 0.5), 3) for epoch in range(6)]
+    [0.488, 0.784, 0.936, 0.992, 1.0, 1.0]
+    """
+    done = ((epoch + 1) / epochs - start) / (end - start)
+    return 1.0 - (1.0 - min(max(done, 0.0), 1.0)) ** 3
