@@ -30,7 +30,7 @@ def first_batch(loader: Any) -> Any:
         loader = copy.copy(loader)
         loader._iterator = None  # persistent workers may be at work for the fit
         loader.num_workers = min(1, loader.num_workers)
-    with _generators_as_they_were(loader):
+    with generators_as_they_were([loader]):
         batches = iter(loader)
         if batches is loader:
             raise ValueError(f"a {type(loader).__name__} can be iterated over only once; use a DataLoader")
@@ -40,11 +40,11 @@ def first_batch(loader: Any) -> Any:
 
 
 @contextmanager
-def _generators_as_they_were(loader: Any) -> Iterator[None]:
-    """Those that order the samples of a DataLoader; the global ones are the caller's."""
-    sampler, batches = (getattr(loader, name, None) for name in ("sampler", "batch_sampler"))
-    owners = [loader, sampler, batches, getattr(batches, "sampler", None)]
-    generators = [getattr(owner, "generator", None) for owner in owners]
+def generators_as_they_were(loaders: list[Any]) -> Iterator[None]:
+    """Those that order the samples of DataLoaders are set back; the global ones are the caller's."""
+    batches = [getattr(loader, "batch_sampler", None) for loader in loaders]
+    samplers = [getattr(owner, "sampler", None) for owner in (*loaders, *batches)]
+    generators = [getattr(owner, "generator", None) for owner in (*loaders, *batches, *samplers)]
     states = [(found, found.get_state()) for found in generators if isinstance(found, torch.Generator)]
     try:
         yield

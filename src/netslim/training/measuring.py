@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from netslim.method.batches import arguments
 from netslim.method.recovery import recalibrate
 from netslim.modules import tensors_in
-from netslim.training.loaders import first_batch, loaders_in, of_all_ranks
+from netslim.training.loaders import first_batch, generators_as_they_were, loaders_in, of_all_ranks
 from netslim.training.module_copy import copied
 from netslim.training.quiet import quiet_callback, quiet_logger
 
@@ -59,7 +59,9 @@ class FitBench:
             if self.split == "val":
                 self.trainer.state.stage = RunningStage.SANITY_CHECKING
             self.trainer.num_sanity_val_steps = self.trainer.limit_test_batches = 1
-            loop.run()
+            loop.setup_data()
+            with generators_as_they_were(loop._combined_loader.flattened):
+                loop.run()
 
     def batch(self, module: LightningModule) -> Any:
         with _borrowed(self.trainer, module, self.split) as loop:

@@ -9,7 +9,7 @@ threshold at the end of the fit and makes the smaller network.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -124,22 +124,32 @@ class Slimming(Callback):
             self._try_step(bench, pl_module, small)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        bench = FitBench(trainer, self.split)
-        self.result = {"errors": {}}
+        errors: dict[str, str] = {}
+        self.result = {"errors": errors}
         with isolate_rng():
-            if not self._attempt("slimmed", lambda: self._cut(bench, pl_module)):
-                return
-            small = self.slimmed
-            assert small is not None
-            self._measure("dense", bench, pl_module)
-            self._measure("slim", bench, small)
+            for what, work in self._steps(FitBench(trainer, self.split), pl_module):
+                try:
+                    work()
+                except Exception as error:  # nothing that fails after a training may lose it
+                    errors.setdefault(what, f"{type(error).__name__}: {error}")
+                if self.slimmed is None:
+                    break
+        if errors:
+            reasons = "; ".join(f"{what}: {reason}" for what, reason in errors.items())
+            warnings.warn(f"Slimming failed after the training, which is kept: {reasons}", stacklevel=2)
+
+    def _steps(self, bench: FitBench, module: LightningModule) -> Iterator[tuple[str, Callable[[], None]]]:
+        """The slim module first, then what is measured; each under the name of its error."""
+        yield "slimmed", lambda: self._cut(bench, module)
+        small = self.slimmed
+        assert small is not None
+        yield "dense", lambda: self._measure("dense", bench, module)
+        yield "slim", lambda: self._measure("slim", bench, small)
+        if self.recalibration_batches:
             through = callable_on_batches(small, self.network)[self._through]
-            if self.recalibration_batches:
-                self._attempt(
-                    "recalibrated",
-                    lambda: bench.recalibrate(small, through, self.recalibration_batches, self._example),
-                )
-            self._measure("recalibrated", bench, small)
+            count, example = self.recalibration_batches, self._example
+            yield "recalibrated", lambda: bench.recalibrate(small, through, count, example)
+        yield "recalibrated", lambda: self._measure("recalibrated", bench, small)
 
     def _cut(self, bench: FitBench, module: LightningModule) -> None:
         example = example_for(module, self.network, self._example, lambda: bench.batch(module))
@@ -151,18 +161,7 @@ class Slimming(Callback):
     def _measure(self, what: str, bench: FitBench, module: LightningModule) -> None:
         entry = self.result.setdefault(what, {})
         entry["metrics"] = {}
-        self._attempt(what, lambda: entry.update(metrics=bench.metrics(module)))
-
-    def _attempt(self, what: str, work: Callable[[], None]) -> bool:
-        """Nothing that fails after a training may lose it."""
-        try:
-            work()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self.result["errors"].setdefault(what, reason)
-            warnings.warn(f"Slimming: no {what!r} after the training, which is kept: {reason}", stacklevel=2)
-            return False
-        return True
+        entry["metrics"] = bench.metrics(module)
 
     def _try_cut(self, bench: FitBench, module: LightningModule) -> LightningModule:
         try:
@@ -195,10 +194,11 @@ class Slimming(Callback):
         dense_ran: list[nn.Module] = []
         layers = bn_layers(dense.get_submodule(self.network)).values()
         hooks = [layer.register_forward_pre_hook(lambda layer, _: dense_ran.append(layer)) for layer in layers]
+        reason = ""
         try:
             bench.try_step(small)
         except Exception as error:
-            self._why(bench, dense, step, f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
         finally:
             for hook in hooks:
                 hook.remove()
@@ -207,6 +207,8 @@ class Slimming(Callback):
                 f"{step} of the slim module runs the dense network, through a function or an object that refers to it: "
                 "refer to the network as an attribute of the module"
             )
+        if reason:
+            self._why(bench, dense, step, reason)
 
     def _why(self, bench: FitBench, dense: LightningModule, step: str, reason: str) -> None:
         """Refuse what fails because the module is slim; warn of what fails anyway, which may be right by the end."""

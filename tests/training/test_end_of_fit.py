@@ -1,0 +1,287 @@
+"""What can be known is refused before the training; what fails after it loses nothing; nothing is left changed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+import netslim
+from tests.training.conftest import QUIET, loader, samples
+from tests.training.test_modules_of_lightning import Gan, Metric, Plain
+
+
+class Counting(Plain):
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def training_step(self, batch, batch_idx):
+        self.steps += 1
+        return super().training_step(batch, batch_idx)
+
+
+def fit(module, slimming, train=None, val=None, **options):
+    trainer = Trainer(**{**QUIET, "max_epochs": 2, "accelerator": "cpu", "callbacks": [slimming], **options})
+    trainer.fit(module, train or loader(), val or loader(seed=2))
+    return trainer
+
+
+class Head(Counting):
+    """The validation step uses a head that forward does not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = self.net[:3], nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.net(x)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", F.cross_entropy(self.head(self.body(batch[0])), batch[1]))
+
+
+class Closure(Counting):
+    def __init__(self):
+        super().__init__()
+        network = self.net
+        self.predict = lambda x: network(x)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", F.cross_entropy(self.predict(batch[0]), batch[1]))
+
+
+class CountingGan(Gan):
+    steps = 0
+
+    def training_step(self, batch, batch_idx):
+        self.steps += 1
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "line"),
+    [
+        (Head, {}, "forward leaves out a layer that the step uses; run it in forward, or name the part"),
+        (Closure, {"network": "net"}, "runs the dense network, through a function or an object that refers to it"),
+        (CountingGan, {"network": "generator"}, "not run on a training batch .* or set recalibration_batches=0"),
+    ],
+)
+def test_refused_before_the_training(module, options, line):
+    module = module()
+    with pytest.raises(ValueError, match=line):
+        fit(module, netslim.Slimming(0.5, **options))
+    assert module.steps == 0
+
+
+def test_training_data_that_can_be_looked_at_only_once():
+    module = Counting()
+    with pytest.raises(ValueError, match="can be iterated over only once"):
+        fit(module, netslim.Slimming(0.5), train=iter(list(loader())), max_epochs=1)
+    assert module.steps == 0
+
+
+def test_a_head_outside_of_the_network_is_fine():
+    slimming = netslim.Slimming(0.5, network="net")
+    module = Plain()
+    fit(module, slimming)
+    assert slimming.slimmed.net[0].out_features == 8
+
+
+class FailsLate(Counting):
+    """Its validation fails when there is something to lose: on a full disk, say."""
+
+    full = False
+
+    def validation_step(self, batch, batch_idx):
+        if self.full:
+            raise OSError("no space left on device")
+        super().validation_step(batch, batch_idx)
+
+    def on_train_end(self):
+        self.full = True
+
+
+def test_a_measurement_that_fails_after_the_training():
+    slimming, module = netslim.Slimming(0.5), FailsLate()
+    with pytest.warns(UserWarning, match="failed after the training, which is kept: dense: OSError: no space left"):
+        fit(module, slimming)
+    assert module.steps == 4
+    assert slimming.result["errors"] == dict.fromkeys(
+        ("dense", "slim", "recalibrated"), "OSError: no space left on device"
+    )
+    assert slimming.result["slim"]["params"] == sum(p.numel() for p in slimming.slimmed.parameters())
+    images = samples().tensors[0]
+    with torch.no_grad():  # the statistics are re-estimated all the same
+        means = torch.stack([slimming.slimmed.net[0](x).mean(0) for x in images.split(16)])
+    torch.testing.assert_close(slimming.slimmed.net[1].running_mean, means.mean(0))
+
+
+class Breaking(TensorDataset):
+    broken = False
+
+    def __getitem__(self, index):
+        if self.broken:
+            raise ConnectionError("the share is gone")
+        return super().__getitem__(index)
+
+
+def test_training_data_that_fail_after_the_training():
+    data = Breaking(*samples().tensors)
+
+    class Module(Counting):
+        def on_train_end(self):
+            data.broken = True
+
+    slimming, module = netslim.Slimming(0.5), Module()
+    with pytest.warns(UserWarning, match="failed after the training, which is kept: recalibrated: ConnectionError"):
+        fit(module, slimming, DataLoader(data, 16))
+    keep = netslim.select_channels(module, ratio=0.5, example_input=samples().tensors[0])["net.1"]
+    assert torch.equal(slimming.slimmed.net[1].running_mean, module.net[1].running_mean[keep])
+    assert slimming.result["recalibrated"]["metrics"] == slimming.result["slim"]["metrics"] != {}
+    assert list(slimming.result["errors"]) == ["recalibrated"]
+
+
+class NeedsTraining(Plain):
+    """Validates against what the training has seen."""
+
+    def training_step(self, batch, batch_idx):
+        self.seen = batch
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/distance", (self(batch[0]) - self(self.seen[0])).norm())
+
+
+def test_a_step_that_fails_only_before_the_training():
+    slimming = netslim.Slimming(0.5)
+    with pytest.warns(UserWarning, match="validation_step fails before the training .AttributeError"):
+        fit(NeedsTraining(), slimming, num_sanity_val_steps=0)
+    assert slimming.result["errors"] == {}
+    assert slimming.result["slim"]["metrics"].keys() == {"val/distance"}
+
+
+class Diverges(Counting):
+    def on_train_end(self):
+        with torch.no_grad():
+            self.net[1].weight[:] = float("nan")
+
+
+def test_a_network_that_diverged():
+    slimming, module = netslim.Slimming(0.5), Diverges()
+    with pytest.warns(UserWarning, match="failed after the training, which is kept: slimmed: ValueError"):
+        fit(module, slimming)
+    assert slimming.slimmed is None
+    assert "slimmed" in slimming.result["errors"]
+    assert module.steps == 4
+
+
+class Snapshot(Callback):
+    """What the trainer holds when the training ends."""
+
+    def take(self, trainer: Trainer) -> list:
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        kept = [trainer.loggers, trainer.callbacks, trainer.limit_val_batches, trainer.num_sanity_val_steps]
+        return [*kept, dict(trainer.callback_metrics), dict(trainer.logged_metrics), loop.batch_progress.state_dict()]
+
+    def on_train_end(self, trainer, pl_module):
+        self.before = copy.deepcopy(self.take(trainer)[4:]), self.take(trainer)[:4]
+
+
+def test_the_trainer_is_left_as_it_was(tmp_path):
+    snapshot, module = Snapshot(), Metric()
+    logger = CSVLogger(tmp_path)
+    trainer = fit(
+        module, netslim.Slimming(0.5), logger=logger, log_every_n_steps=1, callbacks=[netslim.Slimming(0.5), snapshot]
+    )
+    values, objects = snapshot.before
+    now = snapshot.take(trainer)
+    assert now[4:] == values
+    assert all(a is b or a == b for a, b in zip(now[:4], objects, strict=True))
+    assert trainer.loggers[0] is logger
+    assert trainer.model is trainer.lightning_module is module
+    assert trainer.validate(module, loader(seed=2), verbose=False) == [
+        {"val/accuracy": pytest.approx(values[0]["val/accuracy"].item())}
+    ]
+
+
+class Shuffled(Plain):
+    """Everything that draws numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.net.insert(3, nn.Dropout(0.3))
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step((batch[0] + torch.randn(6), batch[1]), batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling enabled")  # on purpose
+@pytest.mark.parametrize("options", [{}, {"generator": 3}, {"num_workers": 1, "persistent_workers": True}])
+def test_the_training_is_the_same_without_slimming(options):
+    states = []
+    for callbacks in ([], [netslim.Slimming(0.5)]):
+        given = {**options, "generator": torch.Generator().manual_seed(3)} if "generator" in options else options
+        torch.manual_seed(0)
+        module = Shuffled()
+        fit(module, None, loader(shuffle=True, **given), loader(seed=2, shuffle=True, **given), callbacks=callbacks)
+        states.append(module.state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+class Writes(Metric):
+    """Writes through the logger itself, and asks which it is."""
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        assert isinstance(self.logger, TensorBoardLogger)
+        assert self.logger.log_dir.endswith("run")
+        self.logger.experiment.add_scalar("own", 1.0, self.global_step)
+        self.logger.log_metrics({"own too": 1.0})
+
+
+def test_nothing_is_written_twice(tmp_path):
+    written = []
+    for name, callbacks in (("without", []), ("with", [netslim.Slimming(0.5)])):
+        torch.manual_seed(0)
+        logger = TensorBoardLogger(tmp_path / name, name="", version="run")
+        fit(Writes(), None, logger=logger, callbacks=callbacks, log_every_n_steps=1)
+        events = EventAccumulator(str(tmp_path / name / "run")).Reload()
+        tags = events.Tags()["scalars"]
+        written.append({tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags})
+    assert written[0] == written[1]
+    assert len(written[0]["own"]) == 6  # two batches: before the training, and after each of two epochs
+
+
+def test_one_callback_in_several_fits(tmp_path):
+    slimming, module = netslim.Slimming(0.5), Plain()
+    trainer = fit(module, slimming)
+    first = slimming.slimmed
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = Plain()
+    longer = Trainer(**{**QUIET, "max_epochs": 4, "accelerator": "cpu", "callbacks": [slimming]})
+    longer.fit(again, loader(), loader(seed=2), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+    assert longer.global_step == 8
+    assert slimming.slimmed is not first
+    assert slimming.result["errors"] == {}
+    smaller = netslim.Slimming(0.5)
+    fit(slimming.slimmed, smaller)  # the slim module once more
+    assert [each.net[0].out_features for each in (module, first, smaller.slimmed)] == [16, 8, 4]
+
+
+def test_a_fit_that_had_been_finished(tmp_path):
+    slimming = netslim.Slimming(0.5)
+    trainer = fit(Plain(), slimming)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    slimming = netslim.Slimming(0.5)
+    done = Trainer(**{**QUIET, "max_epochs": 2, "accelerator": "cpu", "callbacks": [slimming]})
+    done.fit(Plain(), loader(), loader(seed=2), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+    assert done.global_step == 4
+    assert slimming.result["errors"] == {}
+    assert slimming.slimmed.net[0].out_features == 8
