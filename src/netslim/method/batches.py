@@ -38,10 +38,11 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
 
 @dataclass(frozen=True)
 class _Takes:
-    """required: names of the arguments without a default. positional: the most positional arguments. names: what may be
-    given by name. anything: whether other names may, too."""
+    """required: names of the arguments without a default. by_name: those of them that must be named. positional: the
+    most positional arguments. names: what may be given by name. anything: whether other names may, too."""
 
     required: tuple[str, ...]
+    by_name: tuple[str, ...]
     positional: float
     names: frozenset[str]
     anything: bool
@@ -56,12 +57,13 @@ def _takes(forward: Callable[..., Any]) -> _Takes:
     try:
         parameters = list(inspect.signature(forward).parameters.values())
     except ValueError:  # compiled code that does not tell
-        return _Takes((), math.inf, frozenset(), True)
+        return _Takes((), (), math.inf, frozenset(), True)
     kinds = {parameter.kind for parameter in parameters}
     single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     in_order = [p for p in single if p.kind is not p.KEYWORD_ONLY]
     return _Takes(
         tuple(p.name for p in single if p.default is p.empty),
+        tuple(p.name for p in single if p.default is p.empty and p.kind is p.KEYWORD_ONLY),
         math.inf if inspect.Parameter.VAR_POSITIONAL in kinds else len(in_order),
         frozenset(p.name for p in single if p.kind is not p.POSITIONAL_ONLY),
         inspect.Parameter.VAR_KEYWORD in kinds,
@@ -86,6 +88,11 @@ def _in_order(model: nn.Module, takes: _Takes, batch: Sequence[Any]) -> Argument
         return (), found
     if isinstance(first, (tuple, list)) and len(first) == count > 1:
         return tuple(first), {}
+    if takes.by_name:
+        names = ", ".join(takes.by_name)
+        raise ValueError(
+            f"forward of {type(model).__name__} requires {names} by its name: give dictionaries as batches"
+        )
     if not batch or len(batch) < count:
         raise ValueError(
             f"forward of {type(model).__name__} requires {count} arguments ({', '.join(takes.required)}), a batch has "
