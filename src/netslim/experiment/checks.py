@@ -11,6 +11,7 @@ from lightning import LightningModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from netslim.engine import select_channels
 from netslim.experiment.job import Job
 from netslim.modules import bn_layers
 from netslim.training.classification import SlimmingTask
@@ -28,7 +29,7 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
         return
     example = torch.zeros(1, *images.image_shape)
     with torch.random.fork_rng(devices=[]):  # what dropout draws here must not change the training
-        job.slimming(ratio=job.ratio, network="network", split="test").check(network, example)
+        select_channels(network, example_input=example, **job.slimming(ratio=job.ratio).options)
         if isinstance(module, SlimmingTask):
             check_outputs(network, example, images.num_classes)
         if bn_layers(network) and smallest_batch(images) == 1:

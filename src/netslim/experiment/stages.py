@@ -37,7 +37,9 @@ from netslim.modules import bn_layers
 from netslim.slim_file import save
 from netslim.training import distributed, task
 from netslim.training.fit import fit
+from netslim.training.measuring import IdleBench
 from netslim.training.progress import History
+from netslim.training.slim_module import slim_module
 from netslim.training.sparsity import Sparsity
 
 log = logging.getLogger("netslim")
@@ -101,9 +103,15 @@ def _slim(job: Job, share: float, folder: Path, done: Done) -> SlimRecord:
     quiet = job.trainer(
         logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **distributed.on_one_device()
     )
-    small = callback.run(module, images, quiet)
+    small, result = slim_module(
+        module,
+        IdleBench(quiet, images, "test"),
+        network="network",
+        recalibration_batches=callback.recalibration_batches,
+        **callback.options,
+    )
     save(small.get_submodule("network"), folder / "slim.pt")
-    record = _record(callback.result, task.metric_of(module), msgspec.convert(told(), Run))
+    record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
     record.train = list(done)[-1]
     if before:
         _count_from_dense(record, before[-1])

@@ -12,18 +12,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from netslim.engine import select_channels
 from netslim.engine.checks import check_coupling
 from netslim.method.scores import Score, Scores
 from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
-from netslim.training.measuring import FitBench, IdleBench, Split
+from netslim.training.measuring import FitBench, Split
 from netslim.training.module_copy import keep_network_in_setup
-from netslim.training.slim_module import Result, callable_on_batches, cut, example_for, slim_module
+from netslim.training.slim_module import Result, callable_on_batches, cut, example_for
 
 
 class Slimming(Callback):
@@ -225,19 +224,3 @@ class Slimming(Callback):
             f"{step} runs on the module and not on the slim one ({reason}): forward leaves out a layer that the step "
             "uses; run it in forward, or name the part that is to be slimmed with network='...'"
         )
-
-    def check(self, dense: nn.Module, example: Any) -> None:
-        """Raise a ratio that the network cannot reach (ValueError)."""
-        select_channels(dense, example_input=example, **self.options)
-
-    def run(self, module: LightningModule, data: LightningDataModule, evaluator: Trainer) -> LightningModule:
-        """``slim_module`` with an idle trainer."""
-        self.slimmed, self.result = slim_module(
-            module,
-            IdleBench(evaluator, data, self.split),
-            network=self.network,
-            example_input=self.example_input,
-            recalibration_batches=self.recalibration_batches,
-            **self.options,
-        )
-        return self.slimmed
