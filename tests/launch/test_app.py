@@ -65,6 +65,28 @@ WRONG = {
     "name=../elsewhere": "name=../elsewhere is no folder inside outputs=",
     "name=/tmp/elsewhere": "name=/tmp/elsewhere is no folder inside outputs=",
     "name=.": "name=. is no folder inside outputs=",
+    "name=null": "name=None is no name of a folder",
+    "name=": "name= is no name of a folder",
+    "name=true": "name=True is no name of a folder",
+    "name=[a]": "name=['a'] is no name of a folder",
+    "outputs=null": "outputs=None is no name of a folder",
+    "+trainer.limit_train_batches=0": "trainer.limit_train_batches=0 cannot be; give a number over 0",
+    "+trainer.limit_train_batches=0.0": "trainer.limit_train_batches=0.0 cannot be; give a number over 0",
+    "+trainer.limit_train_batches=abc": "trainer.limit_train_batches=abc cannot be; give a number over 0",
+    "+trainer.limit_test_batches=0": "trainer.limit_test_batches=0 cannot be; give a number over 0",
+    "+trainer.overfit_batches=2": "trainer.overfit_batches=2 cannot be; write +trainer.limit_train_batches=",
+    "+trainer.fast_dev_run=true": "trainer.fast_dev_run=True cannot be; write epochs=1",
+    "+trainer.max_steps=5": "trainer.max_steps=5 cannot be; write epochs=",
+    "+trainer.max_time=00:00:00:10": "trainer.max_time=00:00:00:10 cannot be; stop it when you like",
+    "+trainer.barebones=true": "trainer.barebones=True cannot be",
+    "+trainer.enable_checkpointing=false": "trainer.enable_checkpointing=False cannot be",
+    "+trainer.check_val_every_n_epoch=0": "trainer.check_val_every_n_epoch=0 cannot be; give 1 or more",
+    "+trainer.val_check_interval=0": "trainer.val_check_interval=0 cannot be; give a number over 0",
+    "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0 cannot be; give 1 or more",
+    "trainer.log_every_n_steps=abc": "trainer.log_every_n_steps=abc cannot be; give 0 or more",
+    "trainer.gradient_clip_val=abc": "should be an int or a float. Got abc",
+    "trainer.precision=99": "Precision 99 is invalid",
+    "trainer.accelerator=foo": "accelerator='foo'",
     "data.val_size=9999": "val_size=9999 of 64 training images",
 }
 
@@ -87,6 +109,13 @@ def test_wrong_input_is_one_line(wrong, tmp_path, monkeypatch, capsys):
     assert WRONG[wrong] in refused(monkeypatch, capsys, [*SMALL, f"outputs={tmp_path}", wrong])
     assert not list(tmp_path.glob("*/*/record.json"))
     assert list(tmp_path.glob("*/*/settings.json")) or not list(tmp_path.glob("*/sweep.json"))  # no report waits for it
+
+
+@pytest.mark.parametrize(("words", "folder"), [(["name=2026"], "outputs/2026"), (["outputs=5", "name=x"], "5/x")])
+def test_a_number_is_a_name_too(words, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, *SMALL, *words)
+    assert (tmp_path / folder / "report" / "index.html").exists()
 
 
 def test_the_remedy_for_a_network_of_torchvision_is_another_data_set(tmp_path, monkeypatch, capsys):

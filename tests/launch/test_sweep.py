@@ -117,3 +117,65 @@ def test_a_launcher_that_is_not_installed_is_named_with_what_installs_it(tmp_pat
     monkeypatch.setattr(sweep, "find_spec", lambda name: None if "joblib" in name else name)
     (line,) = run(monkeypatch, capfd, "-m", "hydra/launcher=joblib", *SHORT, f"outputs={tmp_path}", code=2)
     assert line == "netslim: error: hydra/launcher=joblib is not installed: pip install 'netslim[joblib]'"
+
+
+REFUSED_SWEEPS = {  # the swept words -> what is named
+    ("lambda=0 1e-3",): "lambda=0 1e-3 is not a number",
+    ("lambda=[0,1e-3]",): "lambda=[0, 0.001] is not a number",
+    ("ratio=50%,90%",): "ratio=50% is not a number (job 1 of 2: ratio=50%)",
+    ("ratio=0.5,1.5",): "for 50 % give 0.5 (job 2 of 2: ratio=1.5)",
+    ("lambda=0,-1",): "λ is -1.0; it must be 0 (no penalty) or positive, such as 1e-4 (job 2 of 2: lambda=-1)",
+    ("seed=0,a",): "seed=a is not a whole number",
+    ("epochs=1,0",): "epochs=0 is too small",
+    ("net=vgg_digits,vgg99",): "net=vgg99 does not exist",
+    ("net=torchvision", "net.name=resnet18,resnet188"): "net.name=resnet188 is no network of torchvision; perhaps res",
+    ("net=own", "net._target_=netslim.nets.VGG,netslim.nets.VGA"): "net._target_=netslim.nets.VGA cannot be imported",
+    ("net=own,vgg_digits",): "net._target_ has no value; give net._target_=…",
+    ("optimizer.lr=0.1,fast",): "optimizer.lr=fast is not a number",
+    ("+trainer.max_steps=5,6",): "trainer.max_steps=5 cannot be",
+    ("name=[a]",): "name=['a'] is no name of a folder",
+    ("name=a,null",): "name=None is no name of a folder",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED_SWEEPS, ids=" ".join)
+def test_a_sweep_with_one_wrong_job_is_refused_before_the_first_and_leaves_nothing(words, tmp_path, monkeypatch, capfd):
+    (line,) = run(monkeypatch, capfd, "-m", *SHORT, *words, f"outputs={tmp_path}", code=2)
+    assert line.startswith("netslim: error: ")
+    assert REFUSED_SWEEPS[words] in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_networks_without_a_name_have_a_folder_and_a_report_each(tmp_path, monkeypatch, capfd):
+    own = ["net._target_=netslim.nets.VGG", "++net.layers=[4,M,4]", "++net.in_channels=1"]
+    words = ["-m", *SHORT[1:], "net=vgg_digits,own", *own, f"outputs={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["netslim", *words])
+    application.main()
+    assert "did not finish" not in capfd.readouterr().err
+    for name in ("own_digits", "vgg_digits_digits"):
+        assert len(paths.load_jobs(tmp_path / name)) == len(paths.load_sweep(tmp_path / name).jobs) == 1
+        assert (tmp_path / name / "report" / "index.html").exists()
+
+
+def test_a_second_call_that_is_killed_changes_nothing_of_what_the_first_one_knows(tmp_path, capsys):
+    first, second = (job_status.folder(tmp_path, call) for call in (None, "second"))
+    overrides = ["lambda=0", "ratio=0.5"]
+    job_status.note(first, overrides, job_status.FINISHED, command="", value=0.9)
+    ending.started[tmp_path] = [overrides]
+    job_status.note(second, overrides, job_status.RUNNING, command="netslim lambda=0 ratio=0.5")
+    assert ending.summary() == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "flying"}', '{"state": "failed", "pid": "x"}', "\xff"])
+def test_a_damaged_state_is_a_job_that_did_not_finish(content, tmp_path, capsys, monkeypatch):
+    overrides, states = ["lambda=0"], job_status.folder(tmp_path)
+    monkeypatch.setattr(command_line, "alone", lambda words: " ".join(["netslim", *words]))
+    job_status.note(states, overrides, job_status.FINISHED, command="", value=0.9)
+    (path,) = states.iterdir()
+    path.write_bytes(content.encode("latin1"))
+    ending.started[tmp_path] = [overrides]
+    assert ending.summary() == 1
+    err = capsys.readouterr().err
+    assert f"  its state is unknown: {path} is damaged (" in err
+    assert err.splitlines()[3] == "    netslim lambda=0"

@@ -4,25 +4,45 @@ here and thrown away. A sweep checks all its jobs before the first one trains.""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import difflib
+import operator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from netslim.launch import command_line, config, quiet
+from netslim.launch import command_line, config, errors, quiet
 from netslim.method.schedules import check_schedule
+from netslim.method.steps import checked_strength
 
-# Settings of the Trainer with which a training would end early and be recorded as whole, or could not be recorded.
-REFUSED = {
-    "fast_dev_run": "write epochs=1 +trainer.limit_train_batches=1",
-    "overfit_batches": "write +trainer.limit_train_batches=…",
-    "max_steps": "write epochs=…",
-    "max_time": "stop the command whenever you like; the same command goes on from the last whole epoch",
-    "barebones": "netslim records its runs",
+
+def _over_zero(value: Any) -> bool:
+    return _at_least(0)(value) and bool(value)
+
+
+def _at_least(least: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+
+
+# Settings of the Trainer with which a training would end early and be recorded as whole, or could not be recorded, and
+# what Lightning itself answers in the middle of a training: what the value must be, and the remedy.
+TRAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "fast_dev_run": (operator.not_, "write epochs=1 +trainer.limit_train_batches=1 instead"),
+    "overfit_batches": (operator.not_, "write +trainer.limit_train_batches=… instead"),
+    "max_steps": (lambda value: value == -1, "write epochs=… instead"),
+    "max_time": (operator.not_, f"stop it when you like, with timeout or Ctrl-C; {errors.GO_ON}"),
+    "barebones": (operator.not_, "leave it out; netslim records its runs"),
+    "enable_checkpointing": (bool, "leave it out; a training that was stopped goes on from its checkpoint"),
+    "limit_train_batches": (_over_zero, "give a number over 0, or nothing trains"),
+    "limit_test_batches": (_over_zero, "give a number over 0, or nothing is tested"),
+    "limit_val_batches": (_at_least(0), "give 0 or a positive number"),
+    "accumulate_grad_batches": (_at_least(1), "give 1 or more"),
+    "check_val_every_n_epoch": (_at_least(1), "give 1 or more"),
+    "val_check_interval": (_over_zero, "give a number over 0"),
+    "log_every_n_steps": (_at_least(0), "give 0 or more"),
 }
-AT_LEAST_ONE = ("limit_train_batches", "limit_test_batches")  # nothing trained, nothing tested: nothing to record
 
 
 def check(job: DictConfig) -> None:
@@ -35,27 +55,25 @@ def check(job: DictConfig) -> None:
         ValueError: a setting has no value, one that cannot be, or names what does not exist.
     """
     quiet.quiet()
-    HydraConfig.instance().set_config(job)
     command_line.folder(job)
     settings = copy.deepcopy(job)
     with flag_override(settings, ["struct", "readonly"], [False, False]):
         del settings["hydra"]
-    _check_trainer(settings)
+    _check_trainer(settings.trainer)
     _check_targets(settings)
+    _check_name(settings.net)
     asked = config.job(settings, command="")
+    checked_strength(asked.strength)
     check_schedule(asked.schedule, asked.ratio, asked.epochs)
     asked.slimming(ratio=asked.ratio, network="network", split="test")
     _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
 
 
-def _check_trainer(settings: DictConfig) -> None:
-    asked = settings.trainer
-    for key, remedy in REFUSED.items():
-        if asked.get(key):
-            raise ValueError(f"trainer.{key}={asked[key]} is not served; {remedy}")
-    for key in AT_LEAST_ONE:
-        if asked.get(key) == 0:
-            raise ValueError(f"trainer.{key}={asked[key]} leaves nothing to record; give 1 or more")
+def _check_trainer(trainer: DictConfig) -> None:
+    for key, (serves, remedy) in TRAINER.items():
+        value = trainer.get(key)
+        if value is not None and not serves(value):
+            raise ValueError(f"trainer.{key}={value} cannot be; {remedy}")
 
 
 def _check_targets(settings: DictConfig) -> None:
@@ -66,6 +84,18 @@ def _check_targets(settings: DictConfig) -> None:
             get_object(name)
         except Exception as error:
             raise ValueError(f"{key}={name} cannot be imported: {_root(error)}") from None
+
+
+def _check_name(net: DictConfig) -> None:
+    """A network that is asked for by its name is one that its library has."""
+    if net._target_ not in ("torchvision.models.get_model", "timm.create_model"):
+        return
+    key = "name" if "torchvision" in net._target_ else "model_name"
+    library = import_module(net._target_.rpartition(".")[0])
+    known, name = library.list_models(), str(net.get(key))
+    if name.split(".")[0] not in known:  # timm adds a tag of the weights after a point
+        close = ", ".join(difflib.get_close_matches(name, known, 3)) or "another"
+        raise ValueError(f"net.{key}={name} is no network of {library.__name__.split('.')[0]}; perhaps {close}")
 
 
 def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -32,6 +32,8 @@ def folder(config: DictConfig) -> Path:
     Raises:
         ValueError: one of the two is no name of a folder.
     """
+    if "hydra" in config:
+        HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra sets it only when a job starts
     for key in ("outputs", "name"):
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":

@@ -10,7 +10,7 @@ from netslim.experiment import paths
 from netslim.launch import command_line, errors, job_status
 
 started: dict[Path, list[list[str]]] = {}  # folder -> jobs: what is due when this process ends
-wrote: set[Path] = set()  # folders whose sweep.json knows this process's command only
+wrote: set[Path] = set()  # folders in which no command before this one asked for anything
 
 
 def end(work: errors.Answer) -> errors.Answer:
@@ -39,9 +39,9 @@ def report_all() -> None:
 
 
 def withdraw() -> None:
-    """Forget a command that was refused before it began anything, so that no report waits for its jobs."""
-    for folder in started:
-        if not any(folder.glob("*/settings.json")):
+    """Forget a command that was refused before it trained anything, so that no report waits for its jobs."""
+    for folder in wrote:
+        if not any(folder.glob("*/last.ckpt")) and not any(folder.glob("*/record.json")):
             (folder / "sweep.json").unlink(missing_ok=True)
 
 

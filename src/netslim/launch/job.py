@@ -108,6 +108,8 @@ def _lease(cfg: DictConfig, job: Job, leases: ExitStack) -> Job:
 
 
 def _position(cfg: DictConfig) -> str:
-    asked = paths.load_sweep(command_line.folder(cfg))
-    number = _hydra().job.num + 1
-    return f"{number} of {len(asked.jobs)}" if asked is not None and asked.jobs else f"{number}"
+    """Which job of the sweep this is, such as "2 of 6"."""
+    asked, overrides = paths.load_sweep(command_line.folder(cfg)), list(_hydra().overrides.task)
+    if asked is None or overrides not in asked.jobs:
+        return str(_hydra().job.num + 1)
+    return f"{asked.jobs.index(overrides) + 1} of {len(asked.jobs)}"

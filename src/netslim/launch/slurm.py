@@ -35,7 +35,6 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     """Submit the jobs of a sweep as one array, and wait for them."""
     config, params = launcher.config, launcher.params
     HydraConfig.instance().set_config(config)
-    states = job_status.folder(command_line.folder(config), config.hydra.callbacks.sweep.call)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     calls = [
         (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
@@ -45,7 +44,10 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     for job, overrides in zip(jobs, job_overrides, strict=True):
         log.info("\tSlurm job %s: %s", job.job_id, " ".join(filter_overrides(overrides)))
     log.info("Output in %s; to give up: scancel %s", params["submitit_folder"], jobs[0].job_id.split("_")[0])
-    return wait(states, {job.job_id: list(overrides) for job, overrides in zip(jobs, job_overrides, strict=True)})
+    folders = [command_line.folder(composed) for composed in command_line.compose_all(config, job_overrides)]
+    HydraConfig.instance().set_config(config)
+    submitted = zip(jobs, folders, job_overrides, strict=True)
+    return wait({job.job_id: (job_status.folder(folder), list(words)) for job, folder, words in submitted})
 
 
 def _executor(params: Mapping[str, Any]) -> submitit.AutoExecutor:
@@ -58,24 +60,25 @@ def _executor(params: Mapping[str, Any]) -> submitit.AutoExecutor:
     return executor
 
 
-def wait(states: Path, jobs: dict[str, list[str]]) -> list[JobReturn]:
-    """Wait until every job (Slurm's number -> overrides) has ended or is lost; what became of each.
+def wait(jobs: dict[str, tuple[Path, list[str]]]) -> list[JobReturn]:
+    """Wait until every job has ended or is lost; what became of each.
 
-    states: the folder in which the jobs of this call write their states.
+    jobs: Slurm's number -> the folder in which the job writes its state, its overrides.
     """
     ended: dict[str, JobReturn] = {}
     gone: dict[str, float] = {}  # since when a job without a last word is not in the queue
     while len(ended) < len(jobs):
         time.sleep(POLL)
-        queued = queue()  # before the statuses: what it no longer holds has written its last word
+        queued = queue()  # before the states: what it no longer holds has written its last word
         for number in jobs.keys() - ended.keys():
-            record = job_status.read(states, jobs[number])
-            if record is not None and record.state != job_status.RUNNING:
-                ended[number] = _returned(jobs[number], record)
+            states, overrides = jobs[number]
+            status = job_status.read(states, overrides)
+            if status is not None and status.state != job_status.RUNNING:
+                ended[number] = _returned(overrides, status)
             elif queued is None or number in queued:
                 gone.pop(number, None)
             elif time.monotonic() - gone.setdefault(number, time.monotonic()) > GRACE:
-                ended[number] = _returned(jobs[number], _lose(states, number, jobs[number]))
+                ended[number] = _returned(overrides, _lose(states, number, overrides))
     return [ended[number] for number in jobs]
 
 

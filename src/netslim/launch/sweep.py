@@ -6,6 +6,7 @@ Hydra imports this module at every start, ``netslim --help`` too, so it loads ne
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -46,22 +47,24 @@ class Sweep(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         job = list(config.hydra.overrides.task)
         _check([config], [job])
+        folder = command_line.folder(config)
         if not _is_rank_zero():
             return
-        folder = _folder(config)
         if paths.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
-            paths.write_sweep(folder, command_line.typed(), [job])
-            ending.wrote.add(folder)
+            _write(folder, [job])
         ending.started[folder] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         _check_installed(config)
-        folder, jobs = _folder(config), grid(config)
-        _check(command_line.compose_all(config, jobs) or [config], jobs)
-        if not _is_rank_zero() or folder in ending.started:  # the latter: it goes on after a worker was killed
+        jobs = grid(config)
+        configs = command_line.compose_all(config, jobs) if jobs else [config]
+        _check(configs, jobs)
+        if not _is_rank_zero() or ending.started:  # the latter: it goes on after a worker was killed
             return
-        paths.write_sweep(folder, command_line.typed(), jobs, earlier=_earlier(folder, jobs))
-        ending.started[folder] = jobs
+        for folder, own in _by_folder(configs, jobs).items():
+            _write(folder, own)
+            ending.started[folder] = own
+        HydraConfig.instance().set_config(config)  # it was that of the last job
         signal.signal(signal.SIGTERM, _stop)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -85,7 +88,7 @@ class Sweep(Callback):
         job_status.note(self._states(config), config.hydra.overrides.task, state, command=again, **result)
 
     def _states(self, config: DictConfig) -> Path:
-        return job_status.folder(_folder(config), self.call)
+        return job_status.folder(command_line.folder(config), self.call)
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -107,7 +110,8 @@ def _check(configs: Sequence[DictConfig], jobs: Sequence[Sequence[str]]) -> None
         except Exception as error:
             if len(jobs) < 2 or (said := errors.mistake(error)) is None:
                 raise
-            raise ValueError(f"{said} (job {number + 1} of {len(jobs)}: {' '.join(jobs[number])})") from None
+            own = [word for word in jobs[number] if any(word not in job for job in jobs)]
+            raise ValueError(f"{said} (job {number + 1} of {len(jobs)}: {shlex.join(own)})") from None
 
 
 def _is_rank_zero() -> bool:
@@ -116,9 +120,19 @@ def _is_rank_zero() -> bool:
     return distributed.is_rank_zero()
 
 
-def _folder(config: DictConfig) -> Path:
-    HydraConfig.instance().set_config(config)  # `name` may ask for it; Hydra itself sets it only when a job starts
-    return command_line.folder(config)
+def _by_folder(configs: Sequence[DictConfig], jobs: Sequence[list[str]]) -> dict[Path, list[list[str]]]:
+    """The jobs that go to each folder: without ``name=`` every network has one of its own."""
+    folders: dict[Path, list[list[str]]] = {command_line.folder(config): [] for config in configs}
+    for config, job in zip(configs, jobs, strict=False):  # a sweeper that decides as it goes has no jobs yet
+        folders[command_line.folder(config)].append(job)
+    return folders
+
+
+def _write(folder: Path, jobs: list[list[str]]) -> None:
+    """Note in the folder what was asked for, beside what earlier commands asked for."""
+    if not (folder / "sweep.json").exists():
+        ending.wrote.add(folder)
+    paths.write_sweep(folder, command_line.typed(), jobs, earlier=_earlier(folder, jobs))
 
 
 def _check_installed(config: DictConfig) -> None:
