@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from netslim.method import scales
 from netslim.method.penalties import Penalty
+from netslim.training.scores import Scores
 from netslim.training.sparsity import Term
 from netslim.training.task import ACCURACY
 
@@ -63,6 +64,7 @@ class SlimmingTask(LightningModule):
         self._compile = compile
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
+        self._scores = Scores()  # of a validation or a test
 
     @property
     def strength(self) -> float:
@@ -80,12 +82,10 @@ class SlimmingTask(LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+        self._scores.update(*self._loss(batch))
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        correct = self._evaluate(batch, "test")
-        counts = {"test/correct": correct.sum(), "test/total": torch.ones_like(correct).sum()}  # for "1000/10000"
-        self.log_dict(counts, on_step=False, on_epoch=True, sync_dist=True, reduce_fx="sum", logger=False)
+        self._scores.update(*self._loss(batch))
 
     def _loss(self, batch: tuple[Tensor, Tensor], label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """The mean cross-entropy (0-d), and 1.0 for each image that is classified correctly, else 0.0 (N,)."""
@@ -94,14 +94,13 @@ class SlimmingTask(LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         return loss, (logits.detach().argmax(dim=1) == labels).float()
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
-        loss, correct = self._loss(batch)
-        self._log_scores(split, loss, correct.mean(), len(correct))
-        return correct
-
-    def _log_scores(self, split: str, loss: Tensor, accuracy: Tensor, count: int) -> None:
-        scores = {f"loss/{split}": loss, f"accuracy/{split}": accuracy}
-        self.log_dict(scores, on_step=False, on_epoch=True, sync_dist=True, batch_size=count)
+    def _evaluated(self) -> dict[str, Tensor]:
+        """The scores of the loop that ends, over all processes of the trainer."""
+        several = self.trainer.world_size > 1  # rank 0 may evaluate alone while others wait
+        self._scores.distributed_available_fn = lambda: several
+        scores = self._scores.compute()
+        self._scores.reset()
+        return scores
 
     def on_fit_start(self) -> None:
         if self.strength:
@@ -127,14 +126,21 @@ class SlimmingTask(LightningModule):
         trainer = self.trainer
         if trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps:
             loss, accuracy = self._sums / self._seen
-            self._log_scores("train", loss, accuracy, self._seen)
+            scores = {"loss/train": loss, "accuracy/train": accuracy}
+            self.log_dict(scores, on_step=False, on_epoch=True, sync_dist=True, batch_size=self._seen)
             self._sums, self._seen = torch.zeros_like(self._sums), 0
 
     def on_validation_epoch_end(self) -> None:
+        scores = self._evaluated()
+        self.log_dict({"loss/val": scores["loss"], "accuracy/val": scores["accuracy"]}, sync_dist=True)
         if self.trainer.training or self.trainer.validating:
             self._log_over_epochs()
 
     def on_test_epoch_end(self) -> None:
+        scores = self._evaluated()
+        self.log_dict({"loss/test": scores["loss"], "accuracy/test": scores["accuracy"]}, sync_dist=True)
+        counts = {"test/correct": scores["correct"], "test/total": scores["total"]}  # for "1000/10000"
+        self.log_dict(counts, sync_dist=True, logger=False)
         if self.trainer.loggers:  # the test that follows a fit, at its last epoch
             self.log("step", float(max(0, self.current_epoch - 1)), sync_dist=True)
 
