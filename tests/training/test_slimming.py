@@ -257,3 +257,14 @@ def test_slimming_inside_a_task_names_the_network(tmp_path):
     assert [layer["name"] for layer in slimming.result["layers"]] == ["1"]
     assert slimming.slimmed.network[1].num_features == 4
     assert slimming.slimmed.strength == 1e-3
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_notebook"])
+def test_processes_that_end_with_the_fit_are_refused(strategy, tmp_path):
+    """They would take the slim module with them."""
+    trainer = Trainer(
+        accelerator="cpu", devices=1, strategy=strategy, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[netslim.Slimming(ratio=0.4)],
+    )  # fmt: skip
+    with pytest.raises(Exception, match="ValueError: Slimming: the processes of this strategy end with the fit, and"):
+        trainer.fit(Own(), DataLoader(pictures(), 16), DataLoader(pictures(), 48))

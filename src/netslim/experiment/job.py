@@ -73,10 +73,10 @@ class Job:
     stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
 
     def asked(self) -> Settings:
-        """All that must be the same in the processes of a data-parallel job."""
-        names = ("ratio", "seed", "epochs")
-        numbers = {"lambda": self.strength, "finetune.epochs": self.finetune_epochs}
-        return {**self.settings, **numbers, **{name: getattr(self, name) for name in names}}
+        """All that must be the same in the processes of a data-parallel job, as the command calls it."""
+        finetune = {"lr": self.settings["finetune"].get("lr"), "epochs": self.finetune_epochs}
+        numbers = {"lambda": self.strength, "ratio": self.ratio, "seed": self.seed, "epochs": self.epochs}
+        return {**self.settings["slim"], **self.settings["train"], "finetune": finetune, **numbers}
 
     def of(self, **more: Any) -> Job:
         """The job with something added to the settings of both trainings."""

@@ -53,7 +53,8 @@ def run(sweep: Path, job: Job) -> JobRecord:
     processes = distributed.launch(runner, job.asked(), sweep)
     # Batches are per process: with another number of them it is another training.
     job = job.of(processes=processes) if processes > 1 else job
-    known = distributed.on_rank_zero(lambda: identity.of(job.places, job.settings["train"], sweep.parent / ".identity"))
+    memory = sweep.parent / ".identity"
+    known = distributed.agreed("the content", lambda: identity.of(job.places, job.settings["train"], memory))
     job = job.of(identity=known) if known else job
     stages, done = stages_of(job), dict[str, Finished]()
     for stage in stages:

@@ -8,32 +8,28 @@ or the network is slimmed, costs no GPU and runs into no timeout; a rank that fa
 from __future__ import annotations
 
 import atexit
-import os
 import pickle
 import platform
 import signal
-import time
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from lightning import Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
-from netslim.training import agreement, rendezvous
-from netslim.training.control import Control, Failure, end_with
+from netslim.training import agreement, processes
+from netslim.training.control import Control, Failure
 
 Result = TypeVar("Result")
 Outcome = tuple[Any, Exception | None]
 Explain = Callable[[BaseException], "tuple[int, str] | None"]
-
-_PARENT = "NETSLIM_RANK_ZERO"  # the process that started this one as another rank
 
 _control: Control | None = None  # this process's connection to the others; None for a job of one process
 _explain: Explain | None = None
@@ -70,15 +66,15 @@ def launch(trainer: Trainer, settings: Mapping[str, Any] | None = None, folder: 
             with different settings, or of different versions.
         TimeoutError: a rank has not come, or does not see the folder.
     """
-    wanted, started = trainer.world_size, _started_processes()
+    wanted, started = trainer.world_size, processes.started()
     if wanted == 1 and started > 1:
         raise ValueError(
             f"{started} processes were started for a training on one device; add trainer=ddp, with trainer.devices and "
             "trainer.num_nodes to match, or start one process"
         )
-    if ends_with_fit(trainer) or (wanted > 1 and not isinstance(trainer.strategy, DDPStrategy)):
+    if processes.end_with_fit(trainer) or (wanted > 1 and not isinstance(trainer.strategy, DDPStrategy)):
         raise ValueError(
-            f"{wanted} devices with {_name(trainer)}: netslim trains data-parallel with "
+            f"{wanted} devices with {type(trainer.strategy).__name__}: netslim trains data-parallel with "
             "trainer=ddp only; use that, or one device per job (trainer.devices=1)"
         )
     if wanted > 1:
@@ -87,19 +83,15 @@ def launch(trainer: Trainer, settings: Mapping[str, Any] | None = None, folder: 
         if folder is not None:
             _look_for(folder)
         if not dist.is_initialized():
-            on_all_ranks(lambda: _launcher(trainer).launch(trainer.strategy.setup_environment, trainer=trainer))
+            launcher: Any = trainer.strategy.launcher
+            on_all_ranks(lambda: launcher.launch(trainer.strategy.setup_environment, trainer=trainer))
             atexit.register(dist.destroy_process_group)  # threads that outlive the interpreter abort it now and then
     return wanted
 
 
-def ends_with_fit(trainer: Trainer) -> bool:
-    """Whether this Trainer's processes end with each fit, and all that callbacks hold (ddp_spawn, ddp_fork, …)."""
-    return isinstance(_launcher(trainer), _MultiProcessingLauncher)
-
-
 def started_elsewhere() -> bool:
     """Whether torchrun or srun started this job's processes, so that Lightning need not."""
-    return _started_processes() > 1
+    return processes.started() > 1
 
 
 def on_one_device() -> dict[str, Any]:
@@ -139,7 +131,7 @@ def on_all_ranks(work: Callable[[], Result]) -> Result:
         return _result(outcome)
 
 
-def agreed(what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def agreed(what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``work()`` of rank 0, on every rank, once a rank of every other machine has come to the same.
 
     Args:
@@ -195,7 +187,7 @@ def _report(error: BaseException, call: int) -> None:
     """Tell the other ranks of an error here."""
     assert _control is not None
     if isinstance(error, RuntimeError) and _control.lost_another():
-        _wait_for_the_end()  # a collective that failed because of it
+        threading.Event().wait()  # a collective failed because of it; the connection's thread ends this process
     _control.fail(_failure(error, call))
 
 
@@ -213,60 +205,10 @@ def _failure(error: BaseException, call: int) -> Failure:
     return Failure(rank, line, 1, call, details="".join(traceback.format_exception(error)))
 
 
-def _wait_for_the_end() -> NoReturn:
-    while True:
-        time.sleep(1)
-
-
 def _join(trainer: Trainer) -> None:
-    """Start the ranks of this machine, where nobody else does, and meet all others."""
     global _control
-    if _control is not None:
-        return
-    _end_with_parent()
-    launcher, place = _launcher(trainer), None
-    control = Control(
-        trainer.global_rank,
-        speaks=trainer.local_rank == 0,
-        kill=lambda: launcher.kill(signal.SIGKILL),
-        tell=lambda line: _tell and _tell(line),
-    )
-    control.start()
-    atexit.register(control.close)
-    try:
-        if not launcher.cluster_environment.creates_processes_externally:
-            os.environ[_PARENT] = str(os.getpid())
-            launcher._call_children_scripts()  # without Lightning's observer, which ends rank 0 by SIGKILL
-        place = _place(trainer)
-        control.connect(rendezvous.meet(place, lambda: _check_started(launcher)))
-    except BaseException:
-        launcher.kill(signal.SIGKILL)
-        raise
-    _control = control
-
-
-def _place(trainer: Trainer) -> rendezvous.Place:
-    environment = _launcher(trainer).cluster_environment
-    per_node = trainer.num_devices
-    return rendezvous.Place(
-        trainer.global_rank, trainer.world_size, per_node, environment.main_address, environment.main_port
-    )
-
-
-def _end_with_parent() -> None:
-    """A rank that another one or torchrun started ends with it, however that ends."""
-    if _PARENT in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
-        end_with(int(os.environ[_PARENT]))
-    elif "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with(os.getppid())
-
-
-def _check_started(launcher: Any) -> None:
-    for rank, process in enumerate(launcher.procs, 1):
-        if process.poll() is not None:
-            raise ChildProcessError(
-                f"rank {rank} ended with exit code {process.returncode} before it joined; its own output says why"
-            )
+    if _control is None:
+        _control = processes.connect(trainer, tell=lambda line: _tell and _tell(line))
 
 
 def _compare(settings: Mapping[str, Any], folder: Path | None) -> None:
@@ -288,15 +230,3 @@ def _look_for(folder: Path) -> None:
 
 def _rank() -> int:
     return getattr(rank_zero_only, "rank", 0)  # known from the start: Lightning reads the environment
-
-
-def _launcher(trainer: Trainer) -> Any:
-    return trainer.strategy.launcher
-
-
-def _name(trainer: Trainer) -> str:
-    return type(trainer.strategy).__name__
-
-
-def _started_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)

@@ -22,6 +22,7 @@ from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
 from netslim.training.measuring import FitBench, Split
 from netslim.training.module_copy import keep_network_in_setup
+from netslim.training.processes import end_with_fit
 from netslim.training.slim_module import Result, callable_on_batches, cut, example_for
 
 
@@ -92,6 +93,11 @@ class Slimming(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Before the module's own ``setup`` and ``configure_model``."""
+        if end_with_fit(trainer):
+            raise ValueError(
+                "Slimming: the processes of this strategy end with the fit, and the slim module with them; use "
+                "strategy='ddp' (not ddp_spawn, ddp_fork or ddp_notebook), or one device with strategy='auto'"
+            )
         self._there_before_setup = set(pl_module.modules())
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
