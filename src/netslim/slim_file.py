@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +56,7 @@ def load(path: str | os.PathLike[str], dense_model: Model) -> Model:
     _put_in(str(path), small, found, content.get("state"))
     _fill(str(path), small, content.get("state"))
     _check_result(str(path), small, found)
-    setattr(small, plan.ATTRIBUTE, _carried(small, found))
+    plan.carry(small, found)
     return small
 
 
@@ -114,11 +113,3 @@ def _check_result(path: str, small: nn.Module, found: plan.Plan) -> None:
         for name in differences(found.slim, now, found.apart):
             ours, theirs = found.slim.get(name, "missing"), now.get(name, "missing")
             raise ValueError(f"{path} was edited: {name} is {ours} in the saved network, {theirs} by its plan")
-
-
-def _carried(small: nn.Module, found: plan.Plan) -> dict[str, Any]:
-    """The plan as a slim network carries it; old files do not say what the network is."""
-    if found.slim is None:
-        found.slim = description(Network(small), found.sizes)
-    plain: dict[str, Any] = msgspec.to_builtins(found)
-    return {key: value for key, value in plain.items() if key not in ("replaced", "removed")}

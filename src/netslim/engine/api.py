@@ -265,7 +265,7 @@ def slim_in_place(
         cut_state(optimizer, cuts, masks)
     made = plan.make(network, changes)
     cut_in_place(network, changes, keep)
-    setattr(model, plan.ATTRIBUTE, made)
+    plan.carry(model, made)
 
 
 def _proved(network: Network, keep: Mapping[str, Tensor], example_input: Any, scatter: bool) -> Proved:

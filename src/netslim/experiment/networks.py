@@ -13,7 +13,7 @@ from netslim import files
 from netslim.experiment.job import Job
 from netslim.experiment.records import SlimRecord
 from netslim.experiment.stage import Finished
-from netslim.slim_file import load
+from netslim.slim_file import load, save
 
 Read = TypeVar("Read")
 
@@ -49,6 +49,11 @@ def _load_trained(network: nn.Module, folder: Path) -> None:
             f"{folder / 'weights.pt'} does not fit {type(network).__name__}, whose code has changed since it was "
             f"trained; remove the folder {folder} to train anew ({error})"
         ) from None
+
+
+def save_slim(network: nn.Module, folder: Path) -> None:
+    """In float32, as ``load_slim`` reads it: the trainer's precision may have changed the network."""
+    save(network.float(), folder / "slim.pt")
 
 
 def load_slim(folder: Path, wide: nn.Module) -> nn.Module:

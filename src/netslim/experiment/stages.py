@@ -18,7 +18,7 @@ from torch import nn
 from netslim import files
 from netslim.experiment import checks
 from netslim.experiment.job import Job
-from netslim.experiment.networks import inputs, network_after
+from netslim.experiment.networks import inputs, network_after, save_slim
 from netslim.experiment.records import (
     FinetuneRecord,
     Layer,
@@ -34,7 +34,6 @@ from netslim.experiment.stage import Finished, Stage
 from netslim.measure.environment import describe_run
 from netslim.method.penalties import L1
 from netslim.modules import bn_layers
-from netslim.slim_file import save
 from netslim.training import distributed, task
 from netslim.training.fit import fit
 from netslim.training.measuring import IdleBench
@@ -110,7 +109,7 @@ def _slim(job: Job, share: float, folder: Path, done: Done) -> SlimRecord:
         recalibration_batches=callback.recalibration_batches,
         **callback.options,
     )
-    save(small.get_submodule("network"), folder / "slim.pt")
+    save_slim(small.get_submodule("network"), folder)
     record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
     record.train = list(done)[-1]
     if before:
@@ -126,7 +125,7 @@ def _finetune(job: Job, folder: Path, done: Done) -> FinetuneRecord:
     module = _module(job, small, job.finetune_optimizer, strength=0.0)
     _, left = _fit(job, folder, module, images, job.finetune_epochs, strength=0.0)
     if distributed.is_rank_zero():
-        save(small, folder / "slim.pt")
+        save_slim(small, folder)
     return FinetuneRecord(slim=list(done)[-1], **left)
 
 

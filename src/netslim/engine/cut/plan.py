@@ -78,8 +78,8 @@ class Plan(msgspec.Struct):
         return [*self.replaced, *self.removed]
 
 
-def make(network: Network, changes: Changes, small: nn.Module) -> dict[str, Any]:
-    """The plan of a network that was cut: one more pass where it was slim already."""
+def make(network: Network, changes: Changes) -> dict[str, Any]:
+    """The plan of a network that is about to be cut: one more pass where it is slim already."""
     cut = sorted(changes.cut.items(), key=lambda item: item[0])
     now = Pass(
         keep=[(name, dim, positions.tolist()) for (name, dim), positions in cut],
@@ -95,9 +95,21 @@ def make(network: Network, changes: Changes, small: nn.Module) -> dict[str, Any]
         plan = msgspec.convert(carried, Plan)
         plan.foreign = _foreign(network, plan)
         plan.passes = [*plan.passes, now]
-    plan.slim = description(Network(small), plan.sizes)
+    plan.slim = None
+    return _plain(plan)
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(plan)
     return {key: value for key, value in plain.items() if key not in ("replaced", "removed")}
+
+
+def carry(small: nn.Module, plan: Plan | dict[str, Any]) -> None:
+    """Let a slim network carry the plan that led to it, with what it is now, unless the plan says that already."""
+    plan = plan if isinstance(plan, Plan) else msgspec.convert(plan, Plan)
+    if plan.slim is None:
+        plan.slim = description(Network(small), plan.sizes)
+    setattr(small, ATTRIBUTE, _plain(plan))
 
 
 def _foreign(network: Network, plan: Plan) -> list[str]:

@@ -92,7 +92,7 @@ def _changes(network: Network, graph: Graph, state: Proved) -> emit.Changes:
 def write(network: Network, state: Proved, keep: Mapping[str, Tensor]) -> nn.Module:
     """The slim network, with its plan."""
     small = emit.emit(network, state.changes, keep)
-    setattr(small, plan.ATTRIBUTE, plan.make(network, state.changes, small))
+    plan.carry(small, plan.make(network, state.changes))
     return small
 
 
