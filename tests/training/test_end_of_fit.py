@@ -94,6 +94,33 @@ def test_a_head_outside_of_the_network_is_fine():
     assert slimming.slimmed.net[0].out_features == 8
 
 
+class Follower(Plain):
+    """A second network follows the first, layer by layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.follower = copy.deepcopy(self.net).requires_grad_(False)
+
+    def training_step(self, batch, batch_idx):
+        for slow, fast in zip(self.follower.parameters(), self.net.parameters(), strict=True):
+            slow.data.lerp_(fast.data, 0.1)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_training_step_that_does_not_fit_the_slim_network():
+    slimming, module = netslim.Slimming(0.5, network="net"), Follower()
+    with pytest.warns(UserWarning, match="training_step does not run on it .RuntimeError: The size of tensor"):
+        fit(module, slimming, limit_train_batches=0.5)
+    assert slimming.result["errors"] == {}
+    assert slimming.slimmed.net[0].out_features == 8
+
+
+def test_processes_that_end_with_the_fit_are_refused():
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=r"the processes of DDPStrategy end with the fit.* use strategy='ddp'"):
+        netslim.Slimming(0.5).on_fit_start(trainer, Plain())
+
+
 class FailsLate(Counting):
     """Its validation fails when there is something to lose: on a full disk, say."""
 

@@ -7,15 +7,18 @@ this trainer. Its callbacks rest, its loggers write nothing, and afterwards ever
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, Protocol
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from torch import Tensor, nn
+from torch.utils._pytree import tree_structure, tree_unflatten
 
 from netslim.method.batches import arguments
 from netslim.method.recovery import recalibrate
@@ -73,10 +76,24 @@ class FitBench:
         share = int(min(math.ceil(batches / len(loaders)), self.trainer.num_training_batches))
         _recalibrate(self.trainer, module, through, _numbered(loaders, share), example)
 
+    @cached_property
+    def first_training_batches(self) -> list[Any]:
+        """One of each training loader."""
+        return [first_batch(loader) for loader in loaders_in(self.trainer.train_dataloader)]
+
     def try_recalibrate(self, module: LightningModule, through: nn.Module, example: Any) -> None:
         """The same with one batch."""
-        batch = first_batch(loaders_in(self.trainer.train_dataloader)[0])
-        _recalibrate(self.trainer, module, through, [(0, batch)], example)
+        _recalibrate(self.trainer, module, through, [(0, self.first_training_batches[0])], example)
+
+    def try_training_step(self, module: LightningModule) -> None:
+        """The module's training step on one batch, without a step of an optimiser; it logs nothing."""
+        whole = tree_unflatten(self.first_training_batches, tree_structure(self.trainer.train_dataloader))
+        module = copied(module)
+        module.log = module.log_dict = lambda *args, **settings: None  # type: ignore[method-assign, assignment]
+        with _borrowed(self.trainer, module, "val"), self.trainer.precision_plugin.train_step_context():
+            self.trainer.state.stage = RunningStage.TRAINING
+            batch = _transferred(self.trainer, module, 0, whole)
+            module.training_step(*(batch, 0)[: len(inspect.signature(module.training_step).parameters)])
 
 
 class IdleBench:

@@ -34,9 +34,7 @@ def copied(module: LightningModule, memo: Memo | None = None) -> LightningModule
         if id(part) not in memo:
             memo[id(part)] = _value(part, memo)
     for part in plain:
-        memo[id(part)].__dict__.update({key: _value(value, memo) for key, value in part.__getstate__().items()})
-        if isinstance(part, LightningModule):
-            memo[id(part)]._metric_attributes = None  # Lightning's cache of the names of metrics, by identity
+        memo[id(part)].__dict__.update({key: _value(value, memo) for key, value in _attributes(part).items()})
     copy_of_it: LightningModule = memo[id(module)]
     return copy_of_it
 
@@ -46,22 +44,32 @@ def with_network(module: LightningModule, path: str, small: nn.Module) -> Lightn
 
     What else refers to a layer or a tensor of the network (tied weights) refers to that of the slim one.
     """
-    network = module.get_submodule(path)
-    new = {**modules_by_name(small), **state(small)}
-    old = {**modules_by_name(network), **state(network)}
-    return copied(module, {id(part): new[name] for name, part in old.items() if name in new})
+    return copied(module, _counterparts(module.get_submodule(path), small))
 
 
 def without_what_cannot_be_copied(module: LightningModule) -> tuple[LightningModule, dict[str, Any]]:
-    """The module itself, in another object without the attributes that cannot be copied; and these."""
-    own = {id(part): part for part in [*module.modules(), *state(module).values()]}
-    kept, shared = dict(vars(module)), {}
-    for key in kept.keys() - {*TENSORS, "_trainer"}:
-        if _value(kept[key], dict(own)) is kept[key] and not _is_atom(kept[key]):
-            shared[key] = kept.pop(key)
+    """The module in another object, of the same layers and tensors, for ``slim``.
+
+    Returns:
+        the object, and the attributes that it is without: those of which no copy can be made, and those that refer to
+        the module itself, such as its methods. ``given_back`` gives them to the slim module.
+    """
+    parts = {id(part): part for part in [*module.modules(), *state(module).values()] if part is not module}
+    attributes, without = {**_attributes(module), "_trainer": module._trainer}, {}
+    for key in attributes.keys() - {*TENSORS, "_trainer"}:
+        value, memo = attributes[key], dict(parts)
+        same = _value(value, memo) is value
+        if id(module) in memo or (same and not _is_atom(value)):
+            without[key] = attributes.pop(key)
     view = object.__new__(type(module))
-    vars(view).update(kept)
-    return view, shared
+    vars(view).update(attributes)
+    return view, without
+
+
+def given_back(module: LightningModule, small: LightningModule, attributes: dict[str, Any]) -> None:
+    """Give the slim module the attributes that ``without_what_cannot_be_copied`` took off."""
+    memo = {id(module): small, **_counterparts(module, small)}
+    vars(small).update({key: _value(value, memo) for key, value in attributes.items()})
 
 
 def keep_network_in_setup(module: LightningModule) -> None:
@@ -79,6 +87,26 @@ def _run_and_keep(module: LightningModule, hook: str, *args: Any, **kwargs: Any)
     getattr(type(module), hook)(module, *args, **kwargs)
     for kind, members in kept.items():
         getattr(module, kind).update(members)
+
+
+def _counterparts(network: nn.Module, small: nn.Module) -> Memo:
+    """For each layer and tensor of the network that of the same name in the slim one."""
+    old = {**modules_by_name(network), **state(network)}
+    new = {**modules_by_name(small), **state(small)}
+    return {id(part): new[name] for name, part in old.items() if name in new}
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a copy is made of: no trainer, and nothing that torch.compile made of the module's own methods."""
+    attributes = dict(module.__getstate__())
+    attributes.pop("_compiled_call_impl", None)
+    if isinstance(module, LightningModule):
+        attributes["_metric_attributes"] = None  # Lightning's cache of the names of metrics, by identity
+        if attributes.get("_compiler_ctx") is not None:
+            attributes["_compiler_ctx"] = None
+            for method in ("forward", *(f"{kind}_step" for kind in ("training", "validation", "test", "predict"))):
+                attributes.pop(method, None)
+    return attributes
 
 
 def _copies_itself(kind: type[nn.Module]) -> bool:

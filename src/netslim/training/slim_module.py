@@ -15,7 +15,7 @@ from netslim.measure.cost import count
 from netslim.method.batches import arguments
 from netslim.method.scores import Scores, scores_of
 from netslim.training.measuring import Bench
-from netslim.training.module_copy import with_network, without_what_cannot_be_copied
+from netslim.training.module_copy import given_back, with_network, without_what_cannot_be_copied
 
 Result = dict[str, Any]
 
@@ -53,15 +53,12 @@ def slim_module(
 
 def cut(module: LightningModule, network: str, example: Any, **options: Any) -> tuple[LightningModule, Result]:
     """A copy of the module with a smaller network, and what of ``Slimming.result`` is known without data."""
-    shared: dict[str, Any] = {}
-    if network:
-        dense = module.get_submodule(network)
-    else:
-        dense, shared = without_what_cannot_be_copied(module)
+    dense: nn.Module = module.get_submodule(network)
+    if not network:
+        dense, attributes = without_what_cannot_be_copied(module)
     with torch.no_grad():
         keep = select_channels(dense, example_input=example, **options)
         small = slim(dense, keep, example_input=example)
-    vars(small).update(shared)
     before, after = count(dense, example_input=example), count(small, example_input=example)
     result = {
         **_selection_summary(keep, scores_of(dense, options.get("score"))),
@@ -72,7 +69,7 @@ def cut(module: LightningModule, network: str, example: Any, **options: Any) -> 
     if network:
         return with_network(module, network, small), result
     assert isinstance(small, LightningModule)
-    small._metric_attributes = None
+    given_back(module, small, attributes)
     return small, result
 
 

@@ -20,6 +20,7 @@ from netslim.engine.checks import check_coupling
 from netslim.method.scores import Score, Scores
 from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
+from netslim.training.distributed import ends_with_fit
 from netslim.training.measuring import FitBench, Split
 from netslim.training.module_copy import keep_network_in_setup
 from netslim.training.processes import end_with_fit
@@ -102,6 +103,11 @@ class Slimming(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.slimmed, self.result, self._example, self._through = None, {}, None, 0
+        if ends_with_fit(trainer):
+            raise ValueError(
+                f"the processes of {type(trainer.strategy).__name__} end with the fit, and the slim module with them: "
+                "use strategy='ddp'"
+            )
         before, self._there_before_setup = self._there_before_setup, set()
         if self.split == "val" and not trainer.enable_validation:
             raise ValueError(
@@ -127,6 +133,7 @@ class Slimming(Callback):
             if self.recalibration_batches:
                 self._try_recalibrate(bench, small)
             self._try_step(bench, pl_module, small)
+            self._try_training_step(bench, pl_module, small)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         errors: dict[str, str] = {}
@@ -199,34 +206,42 @@ class Slimming(Callback):
         dense_ran: list[nn.Module] = []
         layers = bn_layers(dense.get_submodule(self.network)).values()
         hooks = [layer.register_forward_pre_hook(lambda layer, _: dense_ran.append(layer)) for layer in layers]
-        reason = ""
-        try:
-            bench.try_step(small)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-        finally:
-            for hook in hooks:
-                hook.remove()
+        reason = _reason(bench.try_step, small)
+        for hook in hooks:
+            hook.remove()
         if dense_ran:
             raise ValueError(
                 f"{step} of the slim module runs the dense network, through a function or an object that refers to it: "
                 "refer to the network as an attribute of the module"
             )
-        if reason:
-            self._why(bench, dense, step, reason)
+        if not reason:
+            return
+        if not _reason(bench.try_step, dense):
+            raise ValueError(
+                f"{step} runs on the module and not on the slim one ({reason}): forward leaves out a layer that the "
+                "step uses; run it in forward, or name the part that is to be slimmed with network='...'"
+            )
+        warnings.warn(
+            f"Slimming: {step} fails before the training ({reason}); if it still does at the end, the slim module "
+            "comes without these numbers",
+            stacklevel=2,
+        )
 
-    def _why(self, bench: FitBench, dense: LightningModule, step: str, reason: str) -> None:
-        """Refuse what fails because the module is slim; warn of what fails anyway, which may be right by the end."""
-        try:
-            bench.try_step(dense)
-        except Exception:
+    def _try_training_step(self, bench: FitBench, dense: LightningModule, small: LightningModule) -> None:
+        """Nothing is lost where it fails; but ``slimmed`` is for fine-tuning."""
+        reason = _reason(bench.try_training_step, small) if dense.automatic_optimization else ""
+        if reason and not _reason(bench.try_training_step, dense):
             warnings.warn(
-                f"Slimming: {step} fails before the training ({reason}); if it still does at the end, the slim module "
-                "comes without these numbers",
+                f"Slimming: the slim module will come, but training_step does not run on it ({reason}): forward leaves "
+                "out a layer that the step uses, or another network must be as wide; without that it cannot be trained",
                 stacklevel=2,
             )
-            return
-        raise ValueError(
-            f"{step} runs on the module and not on the slim one ({reason}): forward leaves out a layer that the step "
-            "uses; run it in forward, or name the part that is to be slimmed with network='...'"
-        )
+
+
+def _reason(attempt: Callable[[LightningModule], None], module: LightningModule) -> str:
+    """Why it fails; empty if it does not."""
+    try:
+        attempt(module)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
