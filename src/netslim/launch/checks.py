@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import difflib
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +14,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from netslim.launch import command_line, config, errors, quiet
+from netslim.launch.trusted import targets
 from netslim.method.schedules import check_schedule
 from netslim.method.steps import checked_strength
 
@@ -79,7 +80,7 @@ def _check_trainer(trainer: DictConfig) -> None:
 def _check_targets(settings: DictConfig) -> None:
     """Every class or function that is named can be imported."""
     plain = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)
-    for key, name in _targets(plain, ""):
+    for key, name in targets(plain):
         try:
             get_object(name)
         except Exception as error:
@@ -96,18 +97,6 @@ def _check_name(net: DictConfig) -> None:
     if name.split(".")[0] not in known:  # timm adds a tag of the weights after a point
         close = ", ".join(difflib.get_close_matches(name, known, 3)) or "another"
         raise ValueError(f"net.{key}={name} is no network of {library.__name__.split('.')[0]}; perhaps {close}")
-
-
-def _targets(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            path = f"{key}.{name}" if key else str(name)
-            if name == "_target_":
-                yield path, inner
-            yield from _targets(inner, path)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _targets(inner, f"{key}[{number}]")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -3,41 +3,43 @@
     netslim-export outputs/lab4_digits/job_lambda=0.001_ratio=0.5_seed=0
 
 builds the dense network of a finished job from its settings, cuts it as recorded, writes ``slim.onnx`` beside
-``slim.pt`` and prints parameters, MACs and latency of both. Settings name the class that is built, so give folders that
-you trust.
+``slim.pt`` and prints parameters, MACs and latency of both. The settings of a folder can call the networks and data
+sets of netslim, torchvision and timm, and what ``--trust`` names; a folder from somebody else runs no code of theirs.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from netslim import files
+from netslim.launch import trusted
 from netslim.measure.compare import compare
 from netslim.measure.environment import hardware
 from netslim.measure.latency import set_threads
 from netslim.measure.onnx import to_onnx
 from netslim.slim_file import load
 
-MENDABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, HydraException, torch.onnx.OnnxExporterError)
+MENDABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, torch.onnx.OnnxExporterError)
 
 
-def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
+def rebuild(folder: Path, trust: Collection[str] = ()) -> tuple[nn.Module, nn.Module, Path, Any]:
     """The networks of a finished job, slim or fine-tune stage.
+
+    Args:
+        trust: what the settings may call beside the networks and data sets of netslim, torchvision and timm.
 
     Returns:
         dense (trained), slim (fine-tuned where the job is), the folder of the slim one, the settings of the training.
 
     Raises:
-        ValueError: the folder is none of these, or damaged.
+        ValueError: the folder is none of these, or damaged, or its settings name what may not be called.
     """
     record = _record(folder)
     if not record.keys() & {"stage", "slim"}:
@@ -51,7 +53,7 @@ def rebuild(folder: Path) -> tuple[nn.Module, nn.Module, Path, Any]:
     trained = folder.parent / before["train"]
     settings, weights = files.read_json(trained / "settings.json"), files.read_tensors(trained / "weights.pt")
     classes = _record(trained).get("classes") or _classes(weights)
-    dense = instantiate(settings["net"], num_classes=classes)
+    dense = _network(trained, settings, trust, classes)
     try:
         dense.load_state_dict(weights)
     except RuntimeError as error:
@@ -68,37 +70,53 @@ def _record(folder: Path) -> files.Record:
     return record
 
 
+def _network(trained: Path, settings: Any, trust: Collection[str], classes: int) -> nn.Module:
+    try:
+        network = trusted.construct(settings["net"], trust, num_classes=classes)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{trained}/settings.json describes no network ({error!r})") from None
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{trained}/settings.json describes a {type(network).__name__}, not a network")
+    return network
+
+
 def _classes(weights: dict[str, Tensor]) -> int:
     """A guess, where no record tells: a network ends with its classifier, whose bias has one number per class."""
     return next(len(tensor) for tensor in reversed(weights.values()) if tensor.dim())
 
 
-def _example(settings: Any, shape: str | None) -> Tensor:
+def _example(settings: Any, shape: str | None, trust: Collection[str]) -> Tensor:
     if shape:
         sizes = [int(size) for size in shape.split(",") if size.isdigit()]
         if len(sizes) != 3:
             raise ValueError(f"--input {shape} is not C,H,W; give it as in --input 3,32,32")
         return torch.randn(1, *sizes)
     try:
-        return torch.randn(1, *instantiate(settings["data"]).image_shape)
-    except (OSError, ValueError, HydraException) as error:
+        return torch.randn(1, *trusted.construct(settings["data"], trust).image_shape)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"the data does not tell the input's shape, so give it, as in --input 3,32,32 ({error})"
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 and the table on stdout, or 2 and one line on stderr."""
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="netslim-export", description="A slim network as ONNX, and what it costs.")
     parser.add_argument("folder", type=Path, help="of a finished job, slim or finetune stage: outputs/<name>/job_...")
     parser.add_argument("--out", type=Path, help="the ONNX file; default slim.onnx beside slim.pt")
     parser.add_argument("--input", metavar="C,H,W", help="shape of one image; default that of the training's data")
     parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each latency, default 2")
-    options = parser.parse_args(arguments)
+    trust = "a class or function that the settings may call, such as my.module.Net; may be given several times"
+    parser.add_argument("--trust", metavar="NAME", action="append", default=[], help=trust)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 and the table on stdout, or 2 and one line on stderr."""
+    options = _options(arguments)
     try:
-        dense, small, folder, settings = rebuild(options.folder)
-        example = _example(settings, options.input)
+        dense, small, folder, settings = rebuild(options.folder, options.trust)
+        example = _example(settings, options.input, options.trust)
         out = options.out or folder / "slim.onnx"
         deviation = to_onnx(small, example, out)
         with set_threads(options.threads):
