@@ -40,13 +40,13 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {  # settings of a network -> t
     "in args": ({"_target_": "netslim.nets.VGG", "_args_": [[4], BOMB]}, "torch.load"),
     "partial": ({"_target_": "netslim.nets.VGG", "layers": [4], "norm": {**BOMB, "_partial_": True}}, "torch.load"),
     "no target around it": ({"_target_": "netslim.nets.VGG", "layers": {"deep": {"down": BOMB}}}, "torch.load"),
-    "by way of torchvision": ({**BOMB, "_target_": "torchvision.models.resnet.torch.load"}, "torchvision.models.resnet"),
+    "by way of torchvision": ({**BOMB, "_target_": "torchvision.models.resnet.torch.load"}, "torchvision.models.res"),
     "by way of netslim": ({**BOMB, "_target_": "netslim.launch.export.torch.load"}, "netslim.launch.export.torch.load"),
     "a function of netslim": ({"_target_": "netslim.files.write_text", "path": MARK, "text": ""}, "write_text"),
     "a function of torchvision": (
         {"_target_": "torchvision.datasets.utils.download_url", "url": f"file:{MARK}", "root": "."}, "download_url",
     ),
-    "a function of timm": ({"_target_": "timm.models.load_checkpoint", "checkpoint_path": "bomb.pt"}, "load_checkpoint"),
+    "a function of timm": ({"_target_": "timm.models.load_checkpoint", "checkpoint_path": "bomb.pt"}, "load_check"),
     "discovery": ({"_target_": "hydra.utils.get_class", "path": "os.system"}, "hydra.utils.get_class"),
     "discovery inside": (
         {"_target_": "torchvision.models.resnet.ResNet", "layers": [1, 1, 1, 1],
@@ -61,7 +61,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {  # settings of a network -> t
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished slim stage, as far as its network is built; in the working folder a file that runs code if unpickled."""
+    """A finished slim stage, as far as its network is built; a file there runs code if unpickled."""
     monkeypatch.chdir(tmp_path)
     Path("bomb.pt").write_bytes(pickle.dumps(Bomb()))
     Path("hostile.py").write_text(f"from pathlib import Path\nPath({MARK!r}).touch()\ndef touch(**_): pass\n")
@@ -103,7 +103,7 @@ def test_the_data_too(folder: Path) -> None:
 )
 def test_timm_reads_no_file_that_the_settings_name(more: dict[str, Any], named: str, folder: Path) -> None:
     pytest.importorskip("timm")
-    with pytest.raises(ValueError, match="timm.create_model with .*") as error:
+    with pytest.raises(ValueError, match=r"timm\.create_model with") as error:
         construct({"_target_": "timm.create_model", "model_name": "resnet18", **more}, num_classes=2)
     assert named in str(error.value)
     assert not Path(MARK).exists()
