@@ -14,7 +14,7 @@ from netslim.files import Record
 from netslim.measure.environment import describe_run
 from netslim.training import checkpoint, distributed
 from netslim.training.gamma_histogram import GammaHistogram
-from netslim.training.loggers import tensorboard
+from netslim.training.loggers import close, tensorboard
 from netslim.training.progress import EpochSeed, History, Progress
 from netslim.training.task import Metric, metric_of, record_of_test, score
 
@@ -54,6 +54,7 @@ def fit(
         log.info("%s | going on from %s", folder.name, last.name)
     runner.fit(module, data, ckpt_path=None if done is None else str(last), weights_only=True)
     runner.test(module, data, verbose=False)
+    close(runner.loggers)
     test = record_of_test(runner.callback_metrics, metric)
     log.info("%s | Test set: %s", folder.name, told_of_test(test, metric))
     return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}

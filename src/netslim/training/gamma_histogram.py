@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from netslim.method import scales
 from netslim.modules import bn_layers
+from netslim.training.loggers import log_histograms
 
 
 class GammaHistogram(Callback):
-    """Write the distribution of γ to TensorBoard after every epoch (figure 4 of the paper).
+    """Log the distribution of γ after every epoch (figure 4 of the paper).
 
-    Histograms of |γ|: ``gamma/all`` over all layers together, ``gamma/<layer>`` for each. Scalars
-    ``dead_gamma/below_{1e-04,1e-03,1e-02}``: the share of all γ with |γ| under that size.
+    Histograms of |γ|, where the logger shows them (TensorBoard, Weights & Biases): ``gamma/all`` over all layers
+    together, ``gamma/<layer>`` for each. Numbers ``dead_gamma/below_{1e-04,1e-03,1e-02}``: the share of all γ with |γ|
+    under that size.
 
     Args:
         every_n_epochs: default 1.
@@ -42,7 +43,6 @@ class GammaHistogram(Callback):
             )
         shares = scales.dead_share([everything])
         pl_module.log_dict({f"dead_gamma/below_{limit:.0e}": share for limit, share in shares.items()}, sync_dist=True)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for name, sizes in {"all": everything, **layers}.items():
-                    logger.experiment.add_histogram(f"gamma/{name}", sizes.float().cpu(), trainer.current_epoch)
+        if trainer.is_global_zero:
+            histograms = {f"gamma/{name}": sizes for name, sizes in {"all": everything, **layers}.items()}
+            log_histograms(trainer.loggers, histograms, trainer.current_epoch)

@@ -5,11 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from netslim.training.distributed import is_rank_zero
+
+log = logging.getLogger("netslim")
 
 
 def tensorboard(folder: Path, resumed: int | None = None, **settings: Any) -> Logger:
@@ -19,8 +28,11 @@ def tensorboard(folder: Path, resumed: int | None = None, **settings: Any) -> Lo
 
 
 def csv(folder: Path, resumed: int | None = None, **settings: Any) -> Logger:
-    """``csv/<first epoch>/metrics.csv`` in the stage's folder, one for each attempt."""
-    return CSVLogger(folder, name="csv", version=str(resumed or 0), **settings)
+    """``csv/<epochs done before>/metrics.csv`` in the stage's folder: one for each attempt, of the epochs it added."""
+    attempt = str(resumed or 0)
+    if is_rank_zero():
+        shutil.rmtree(folder / "csv" / attempt, ignore_errors=True)  # of one that was cut off before its first epoch
+    return CSVLogger(folder, name="csv", version=attempt, **settings)
 
 
 def wandb(folder: Path, resumed: int | None = None, *, project: str = "netslim", **settings: Any) -> Logger:
@@ -39,8 +51,30 @@ def _installed(package: str, make: Any) -> Logger:
     try:
         made: Logger = make()
     except ModuleNotFoundError as error:
-        raise ValueError(f"logger={package} needs a package that is not installed: pip install {package}") from error
+        raise ValueError(
+            f"logger={package} needs a package that is not installed ({error}): pip install {package}, or choose "
+            "another logger"
+        ) from None
     return made
+
+
+def log_histograms(loggers: Iterable[Logger], values: Mapping[str, Tensor], step: int) -> None:
+    """Log how each tensor's numbers are distributed, wherever that can be shown; say once where it cannot."""
+    for logger in loggers:
+        events: Any = getattr(logger, "experiment", None)
+        if isinstance(logger, WandbLogger):
+            histogram = import_module("wandb").Histogram
+            logger.log_metrics({name: histogram(tensor.float().cpu().numpy()) for name, tensor in values.items()}, step)
+        elif hasattr(events, "add_histogram"):  # TensorBoard's, and what is like it
+            for name, tensor in values.items():
+                events.add_histogram(name, tensor.float().cpu(), step)
+        else:
+            _say_once(f"{type(logger).__name__} shows no histograms: the distribution of γ is not in it")
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.info(message)
 
 
 def log_final(logger: Logger, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
@@ -51,3 +85,11 @@ def log_final(logger: Logger, settings: Mapping[str, Any], final: Mapping[str, f
         logger.log_hyperparams(dict(settings))
         logger.log_metrics(dict(final))
     logger.finalize("success")
+    close([logger])
+
+
+def close(loggers: Iterable[Logger]) -> None:
+    """End the runs of Weights & Biases, or the next stage would go on in this one's."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and is_rank_zero():
+            logger.experiment.finish()
