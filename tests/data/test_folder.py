@@ -148,3 +148,11 @@ def test_a_damaged_image_is_named(root):
     victim.write_bytes(victim.read_bytes()[:200])  # the header is whole, the pixels are not
     with pytest.raises(ValueError, match=r"cat.3.png cannot be read as an image"):
         _ = image_folder(str(root), **SETTINGS).images
+
+
+@pytest.mark.parametrize("limit", [0, 1e9])
+def test_one_class_is_nothing_to_tell_apart(tmp_path, limit):
+    for part in ("train", "test"):
+        write(tmp_path, part, {"cat": 2})
+    with pytest.raises(ValueError, match=r"has one class \(cat\): a network would be right whatever it says"):
+        image_folder(str(tmp_path), memory_limit=limit, **SETTINGS)

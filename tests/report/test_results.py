@@ -94,6 +94,25 @@ def test_where_its_data_are_makes_no_other_part(job: FinishedJob) -> None:
     assert (group.label, len(group.jobs)) == ("", 2)
 
 
+def test_what_the_data_are_makes_another_part_wherever_they_lie(job: FinishedJob) -> None:
+    """By the digest of their contents; three seeds on the same images in three folders are one part."""
+
+    def on(root: str, identity: str, seed: int) -> FinishedJob:
+        return made(job, {"data": {"root": root}, "identity": {"data.root": identity}}, seed=seed)
+
+    (group,) = results.groups([on("/a", "5d41", 0), on("/b", "5d41", 1), on("/c", "5d41", 2)])
+    assert group.seeds == [0, 1, 2]
+    first, second = results.groups([on("/a", "5d41", 0), on("/a", "77aa", 0)])  # changed in place
+    assert (first.label, second.label) == ("data.root=5d41", "data.root=77aa")
+
+
+def test_the_same_images_that_were_trained_on_in_two_folders_are_told_apart_by_them(job: FinishedJob) -> None:
+    """Records from before contents counted."""
+    jobs = [made(job, {"data": {"root": root}}) for root in ("/scratch/x", "/home/x")]
+    first, second = results.groups(jobs)
+    assert (first.label, second.label) == ("data.root=/home/x", "data.root=/scratch/x")
+
+
 def test_the_same_job_twice_is_an_error(job: FinishedJob) -> None:
     with pytest.raises(ValueError, match="recorded twice"):
         results.groups([job, copy.deepcopy(job)])

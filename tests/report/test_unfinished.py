@@ -53,3 +53,19 @@ def test_what_cannot_change_a_result_need_not_agree(job: FinishedJob) -> None:
         command="netslim -m threads=1", jobs=[["threads=1", "trainer.devices=2", "trainer.accelerator=cpu"]]
     )
     assert unfinished.unfinished(sweep, [job]) == []
+
+
+def test_where_the_files_lie_need_not_agree_unless_it_is_swept(job: FinishedJob) -> None:
+    job.command = "netslim data.root=/scratch/x lambda=0.0001 ratio=0.5"
+    job.train.settings = {"data": {"root": "/scratch/x"}, "identity": {"data.root": "5d41"}}
+    moved = SweepRecord(
+        command="netslim", jobs=[["data.root=/home/x", "ratio=0.5"], ["data.root=/home/x", "ratio=0.9"]]
+    )
+    assert unfinished.unfinished(moved, [job]) == ["netslim data.root=/home/x ratio=0.9"]
+    swept = SweepRecord(command="netslim -m", jobs=[["data.root=/scratch/x"], ["data.root=/other"]])
+    assert unfinished.unfinished(swept, [job]) == ["netslim data.root=/other"]
+
+
+def test_a_value_that_is_no_number_belongs_to_no_finished_job(job: FinishedJob) -> None:
+    sweep = SweepRecord(command="netslim -m", jobs=[["ratio=50%"], ["lambda=0 1e-3"]])
+    assert unfinished.unfinished(sweep, [job]) == ["netslim ratio=50%", "netslim 'lambda=0 1e-3'"]

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from netslim.data.cache import cache_file, cached
-from netslim.data.memory import InMemoryData, stratified_split
+from netslim.data.memory import InMemoryData, check_classes, stratified_split
 from netslim.data.order import epoch_seed
 from netslim.data.sources import Images
 
@@ -52,6 +52,7 @@ def image_folder(
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise ValueError(f"{root}: train and test have different classes; in one of them only: {', '.join(odd)}")
     title = title or Path(root).absolute().name
+    check_classes(root, train.classes)
     kept = cache_file(cache_dir, root, (path for path, _ in train.samples + test.samples)) if cache_dir else None
     if kept.stat().st_size <= memory_limit if kept and kept.exists() else _fits(train, test, memory_limit):
         return InMemoryData(lambda: _images(root, kept), title=title, crop_padding=crop_padding, **settings)

@@ -50,6 +50,8 @@ class InMemoryData(LightningDataModule):
         flip: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(title, str) or not title:
+            raise ValueError(f"title={title} is what the report calls the data; give a text, such as title=digits")
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"batch_size={batch_size}, eval_batch_size={eval_batch_size}: both must be at least 1")
         if crop_padding < 0:
@@ -68,6 +70,7 @@ class InMemoryData(LightningDataModule):
     @cached_property
     def images(self) -> Images:
         images = self.source()
+        check_classes(self.title, images.classes)
         if not len(self.mean) == len(self.std) == images.train.shape[1]:
             raise ValueError(
                 f"{self.title} has {images.train.shape[1]} channels, but there are {len(self.mean)} means and "
@@ -141,6 +144,13 @@ class InMemoryData(LightningDataModule):
             return self.mean.view(-1, 1, 1), self.std.view(-1, 1, 1)
         whole = self.images
         return (whole.train, whole.train_labels) if part == "train" else (whole.test, whole.test_labels)
+
+
+def check_classes(title: str, classes: Sequence[str]) -> None:
+    """Raise ValueError where there is nothing to tell apart."""
+    if len(classes) < 2:
+        named = f"one class ({classes[0]})" if classes else "no class"
+        raise ValueError(f"{title} has {named}: a network would be right whatever it says; give two classes or more")
 
 
 class _Rows(Dataset):

@@ -11,15 +11,14 @@ from torch import nn
 
 from netslim import files
 from netslim.experiment.job import Job
-from netslim.experiment.records import SlimRecord
 from netslim.experiment.stage import Finished
-from netslim.slim_file import load, save
+from netslim.slim_file import load
 
 Read = TypeVar("Read")
 
 
 def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
-    """The network as the last of these stages left it: built and trained, then cut round by round.
+    """The network as the last of these stages left it: built and trained, or a cut of that.
 
     Args:
         images: the data module, which tells the number of classes.
@@ -29,35 +28,18 @@ def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
         ValueError: a file is missing or damaged, or the code of the network has changed since.
     """
     trained, *rounds = done
-    network = wide = job.network(num_classes=images.num_classes)
-    _load_trained(network, trained.folder)
-    for finished in rounds:
-        if isinstance(
-            finished.record, SlimRecord
-        ):  # its file, and that of its fine-tuning, are cuts of what was before
-            wide = network
-        network = load_slim(finished.folder, wide)
-    return network
-
-
-def _load_trained(network: nn.Module, folder: Path) -> None:
-    weights = _whole(folder, "weights.pt", files.read_tensors)
+    dense = job.network(num_classes=images.num_classes)
+    if rounds:  # also the plan of a second round is one of the dense network
+        return _whole(rounds[-1].folder, "slim.pt", lambda path: load(path, dense))
+    weights = _whole(trained.folder, "weights.pt", files.read_tensors)
     try:
-        network.load_state_dict(weights)
+        dense.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
-            f"{folder / 'weights.pt'} does not fit {type(network).__name__}, whose code has changed since it was "
-            f"trained; remove the folder {folder} to train anew ({error})"
+            f"{trained.folder / 'weights.pt'} does not fit {type(dense).__name__}, whose code has changed since it was "
+            f"trained; remove the folder {trained.folder} to train anew ({error})"
         ) from None
-
-
-def save_slim(network: nn.Module, folder: Path) -> None:
-    """In float32, as ``load_slim`` reads it: the trainer's precision may have changed the network."""
-    save(network.float(), folder / "slim.pt")
-
-
-def load_slim(folder: Path, wide: nn.Module) -> nn.Module:
-    return _whole(folder, "slim.pt", lambda path: load(path, wide))
+    return dense
 
 
 def _whole(folder: Path, name: str, read: Callable[[Path], Read]) -> Read:

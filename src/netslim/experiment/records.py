@@ -89,9 +89,7 @@ class Measured(Struct, kw_only=True):
 
 
 class Recalibrated(Struct):
-    """The slim network after its BatchNorm statistics were estimated anew."""
-
-    test: Test
+    test: Test  # of the slim network after its BatchNorm statistics were estimated anew
 
 
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
@@ -131,8 +129,8 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
 class SlimRecord(StageRecord, kw_only=True, omit_defaults=True):
     """One threshold over all scores. ``threshold``: the largest score removed, ``unit``: what a score is.
 
-    ``train``: the stage whose network was slimmed. ``removed``, ``prunable``: channels. ``uncounted``: operations
-    without a MAC rule, and how often they ran.
+    ``train``: the training that was slimmed. ``removed``, ``prunable``: channels, of the dense network in later rounds
+    too. ``uncounted``: operations without a MAC rule, and how often they ran.
     """
 
     train: str = ""
@@ -211,10 +209,6 @@ class FinishedJob(Struct, kw_only=True):
     def __post_init__(self) -> None:
         _check_job(self)
 
-    @property
-    def metric(self) -> Metric:
-        return self.train.metric
-
 
 class Asked(Struct, kw_only=True):
     """A command, and the overrides of each of its jobs."""
@@ -230,11 +224,7 @@ class SweepRecord(Asked, kw_only=True, omit_defaults=True):
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:
-    """Parse a file of that type.
-
-    Raises:
-        ValueError: it is not valid JSON, or not of that type; the message names the file, the place and the remedy.
-    """
+    """Parse a file of that type; ValueError, with its name, the place in it and the remedy, where it is of no such."""
     value = read_json(path)
     try:
         return msgspec.convert(value, kind)

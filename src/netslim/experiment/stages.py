@@ -111,7 +111,7 @@ def _slim(job: Job, share: float, folder: Path, done: Done) -> SlimRecord:
     )
     save_slim(small.get_submodule("network"), folder)
     record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
-    record.train = list(done)[-1]
+    record.train = next(iter(done))
     if before:
         _count_from_dense(record, before[-1])
     log.info("%s | %s", folder.name, _told(record))

@@ -6,7 +6,7 @@ import itertools
 import json
 import statistics
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from netslim.experiment.records import FinetuneRecord, FinishedJob, Test, TrainR
 from netslim.report.render.document import slug
 
 Trained = TrainRecord | FinetuneRecord
+Found = dict[tuple[str, str, str], list[FinishedJob]]  # network, data, what else differs -> jobs
 SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same three that training logs
 
 
@@ -106,11 +107,12 @@ def settings(job: FinishedJob) -> dict[str, Any]:
     """What a job was made with, by the names in its command: {"optimizer.lr": 0.1, "finetune.epochs": 5}."""
     found: dict[str, Any] = {}
     for record in filter(None, (job.train, job.slim, job.finetune)):
-        for key, value in _flat(record.settings):
+        known = record.settings.get("identity", {})  # what files are counts, not where they lie
+        for key, value in _flat({key: value for key, value in record.settings.items() if key != "identity"}):
             if record is job.finetune and key in ("lr", "epochs"):
                 key = f"finetune.{key}"
-            if key not in APART:
-                found.setdefault(key, value)
+            if key in known or key not in APART:
+                found.setdefault(key, known.get(key, value))
     return {"finetune.epochs": 0, **found} if found else {}
 
 
@@ -128,13 +130,11 @@ def groups(jobs: Sequence[FinishedJob]) -> list[Group]:
     Raises:
         ValueError: two jobs of one group have the same λ, ratio and seed, so they cannot be told apart.
     """
-    found: dict[tuple[str, str, str], list[FinishedJob]] = {}
+    found: Found = {}
     for job, label in zip(jobs, _differences(jobs, named=False), strict=True):
         found.setdefault((job.train.network, job.train.data, label), []).append(job)
-    for (network, data, label), members in list(found.items()):  # other networks or data of the same name
-        del found[network, data, label]
-        for job, more in zip(members, _differences(members, named=True), strict=True):
-            found.setdefault((network, data, ", ".join(filter(None, (label, more)))), []).append(job)
+    found = _split(found, lambda members: _differences(members, named=True))  # networks or data of the same name
+    found = _split(found, _roots)
     several = [len({key[i] for key in found}) > 1 for i in range(3)]
     result = []
     for key, members in sorted(found.items(), key=lambda item: item[0]):
@@ -147,6 +147,23 @@ def groups(jobs: Sequence[FinishedJob]) -> list[Group]:
                 )
         result.append(Group(", ".join(itertools.compress(key, several)), members))
     return result
+
+
+def _split(found: Found, label: Callable[[Sequence[FinishedJob]], list[str]]) -> Found:
+    """The same jobs, those apart that have different labels beside the others of their group."""
+    finer: Found = {}
+    for (network, data, known), members in found.items():
+        for job, more in zip(members, label(members), strict=True):
+            finer.setdefault((network, data, ", ".join(filter(None, (known, more)))), []).append(job)
+    return finer
+
+
+def _roots(jobs: Sequence[FinishedJob]) -> list[str]:
+    """Where the data of each job were, if jobs were recorded twice because they were in two places."""
+    if len(set(map(_axes, jobs))) == len(jobs):
+        return [""] * len(jobs)
+    data = [job.train.settings.get("data", {}) for job in jobs]
+    return [f"data.root={own['root']}" if "root" in own else "" for own in data]
 
 
 def _axes(job: FinishedJob) -> tuple[float, float, int]:

@@ -19,7 +19,7 @@ def unfinished(sweep: SweepRecord | None, jobs: Sequence[FinishedJob]) -> list[s
         _command(command.command, wanted)
         for command in asked(sweep)
         for wanted in command.jobs
-        if not any(_is(job, wanted) for job in jobs)
+        if not any(_is(job, wanted, swept=_swept(command.jobs)) for job in jobs)
     ]
 
 
@@ -28,16 +28,27 @@ def asked(sweep: SweepRecord | None) -> list[Asked]:
     return [] if sweep is None else [sweep, *sweep.earlier]
 
 
-def _is(job: FinishedJob, overrides: Sequence[str]) -> bool:
+def _swept(jobs: Sequence[Sequence[str]]) -> set[str]:
+    """The settings in which the jobs of a command differ."""
+    return {word.partition("=")[0] for job in jobs for word in job if not all(word in other for other in jobs)}
+
+
+def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
+    """Whether a finished job is the one with these overrides. Where its files lie is compared only where that is swept:
+    the same files may lie elsewhere today."""
     words, made = shlex.split(job.command), settings(job)
+    places = job.train.settings.get("identity", {}).keys()
     own = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")
-        if key in paths.WITHOUT_EFFECT:
+        if key in paths.WITHOUT_EFFECT or (key in places and key not in swept):
             continue
         if key in own:
-            if float(value) != own[key]:
+            if _parsed(value) != own[key]:
+                return False
+        elif key in places:
+            if override not in words:
                 return False
         elif key in made:
             if made[key] != _parsed(value):

@@ -1,0 +1,110 @@
+"""What files are. Oracle: what was done to them, written down beside each case."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netslim.data import identity
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for name in ("train/a/0.png", "train/b/0.png", "test/a/0.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(name.encode() * 100)
+    return tmp_path / "set"
+
+
+def of(path: Path) -> str:
+    return identity.of_path(path, path.parent / "memory")
+
+
+def rewrite(path: Path) -> None:
+    """Other bytes, of the same number; the time moves on as it does for a file that is written."""
+    content, before = bytearray(path.read_bytes()), path.stat()
+    content[7] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def test_the_same_files_elsewhere_are_the_same(images, tmp_path):
+    shutil.copytree(images, tmp_path / "other" / "place")
+    assert of(images) == of(tmp_path / "other" / "place")
+    os.utime(images / "train/a/0.png", ns=(0, 0))  # touched, not changed
+    assert of(images) == of(tmp_path / "other" / "place")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: rewrite(folder / "train/b/0.png"),
+        lambda folder: (folder / "train/a/0.png").rename(folder / "train/a/1.png"),
+        lambda folder: (folder / "train/a/0.png").rename(folder / "train/b/1.png"),
+        lambda folder: (folder / "test/a/0.png").unlink(),
+        lambda folder: (folder / "test/a/1.png").write_bytes(b""),
+        lambda folder: (folder / "train/a/0.png").write_bytes(b"short"),
+        lambda folder: (folder / "train").rename(folder / "valid"),
+    ],
+    ids=["content", "name", "class", "removed", "added", "size", "folder"],
+)
+def test_any_change_in_place_makes_others(images, change: Callable[[Path], None]):
+    before = of(images)
+    change(images)
+    assert of(images) != before
+
+
+def test_hidden_files_and_a_damaged_memory_change_nothing(images):
+    before = of(images)
+    (images / ".DS_Store").write_text("x")
+    (images / "train" / ".thumbs").mkdir()
+    (images / "train" / ".thumbs" / "0.png").write_text("x")
+    assert of(images) == before
+    (kept,) = (images.parent / "memory").iterdir()
+    kept.write_text('{"train/a/0.png": 5}')
+    assert of(images) == before
+
+
+def test_contents_are_read_once_and_a_changed_one_again(images, monkeypatch):
+    read = []
+    digest = identity._digest
+    monkeypatch.setattr(identity, "_digest", lambda path: read.append(path.name) or digest(path))
+    first = of(images)
+    assert len(read) == 3
+    assert of(images) == first
+    assert len(read) == 3
+    rewrite(images / "train/b/0.png")
+    of(images)
+    assert len(read) == 4
+
+
+def test_settings_that_say_where_files_are(images, tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    settings = {
+        "net": {"weights": str(tmp_path / "w.pt")},
+        "data": {"root": str(images), "source": {"_target_": "netslim.data.cifar10", "root": "/scratch"}},
+    }
+    places = {"net.weights": str(tmp_path / "w.pt"), "data.root": str(images), "data.source.root": "/scratch"}
+    found = identity.of(places, settings, tmp_path / "memory")
+    assert found["data.root"] == of(images)
+    assert found["data.source.root"] == "data"  # torchvision compares it with published checksums
+    assert set(found) == set(places)
+    (tmp_path / "w.pt").write_bytes(b"weighty")
+    assert identity.of(places, settings, tmp_path / "memory")["net.weights"] != found["net.weights"]
+    assert identity.of({"data.root": "FOLDER"}, settings, tmp_path / "memory") == {}  # not there: by its name
+
+
+def test_of_mnist_only_its_own_files_count(tmp_path):
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"the images")
+    settings = {"data": {"source": {"_target_": "netslim.data.mnist"}}}
+    places = {"data.source.root": str(tmp_path)}
+    before = identity.of(places, settings, tmp_path / "memory")
+    (tmp_path / "cifar-10.tar.gz").write_bytes(b"another set")
+    assert identity.of(places, settings, tmp_path / "memory") == before
+    rewrite(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte")
+    assert identity.of(places, settings, tmp_path / "memory") != before

@@ -1,0 +1,92 @@
+"""What is recorded of a configuration, and what of it makes another stage. Oracle: the names before and after."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from netslim.experiment.pipeline import stages_of
+from netslim.experiment.stage import Stage
+from netslim.launch import config, recorded
+from netslim.launch.command_line import CONF
+
+
+def stages(*words: str) -> dict[str, Stage]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["experiment=lab4_digits", *words], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return {stage.kind: stage for stage in stages_of(config.job(cfg, command=""))}
+
+
+def changed(*words: str) -> list[str]:
+    """The kinds of the stages that have another name with these words."""
+    before, after = stages(), stages(*words)
+    return [kind for kind in before if before[kind].name != after[kind].name]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["penalty=l1", "score=magnitude", "schedule=one_shot", "task=classification", "logger=[tensorboard]"],
+        ["logger=none"],
+        ["logger=[tensorboard,csv]"],
+        ["callbacks=[]", "controls=[]", "stages=[]"],
+        ["scheduler._target_=netslim.training.lr_schedules.multistep"],
+    ],
+    ids=" ".join,
+)
+def test_a_door_at_its_default_leaves_the_names_of_the_stages(words):
+    assert changed(*words) == []
+
+
+def test_what_is_behind_a_door_makes_another_stage_where_it_works():
+    everything = ["train", "slim", "finetune"]
+    assert changed("score._target_=collections.OrderedDict") == ["slim", "finetune"]
+    assert changed("penalty._target_=collections.OrderedDict") == everything
+    assert changed("callbacks=[{_target_: lightning.pytorch.callbacks.Timer}]") == everything
+    assert changed("task._target_=netslim.training.classification.SlimmingTask") == everything
+
+
+def test_what_comes_from_the_environment_is_recorded_as_it_is_written(monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    words = [
+        "data.title=${oc.env:TOKEN}",
+        "net.in_channels=${oc.decode:${oc.env:CHANNELS,1}}",
+        "outputs=${oc.env:TOKEN}",
+    ]
+    found = stages(*words, "data.mean=[0.5]")
+    text = json.dumps([dict(stage.settings) for stage in found.values()])
+    assert "hunter2" not in text
+    assert found["train"].settings["data"]["title"] == "${oc.env:TOKEN}"
+    assert found["train"].settings["identity"].keys() == {"data.title", "net.in_channels"}
+    again = stages(*words, "data.mean=[0.5]")
+    assert again["train"].name == found["train"].name
+    monkeypatch.setenv("TOKEN", "hunter3")
+    assert stages(*words, "data.mean=[0.5]")["train"].name != found["train"].name  # another value is another stage
+
+
+def test_a_setting_that_quotes_one_from_the_environment_is_not_resolved_either(monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2")
+    found = stages("name=${oc.env:TOKEN}", "data.title=${name}")
+    assert "hunter2" not in json.dumps(dict(found["train"].settings))
+    assert stages()["train"].settings["epochs"] == 60  # others are
+
+
+def test_where_files_are_is_known_by_the_name_of_the_setting_or_by_the_file(tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"x")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        words = [
+            "name=x",
+            f"+net.weights={tmp_path}/w.pt",
+            "+net.kind=w.pt",
+            "data=image_folder",
+            f"data.root={tmp_path}",
+        ]
+        cfg = compose("config", [*words, f"data.cache_dir={tmp_path}"])
+    assert recorded.places(cfg) == {"net.weights": f"{tmp_path}/w.pt", "data.root": str(tmp_path)}
