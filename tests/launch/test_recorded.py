@@ -55,11 +55,8 @@ def test_what_is_behind_a_door_makes_another_stage_where_it_works():
 
 def test_what_comes_from_the_environment_is_recorded_as_it_is_written(monkeypatch):
     monkeypatch.setenv("TOKEN", "hunter2")
-    words = [
-        "data.title=${oc.env:TOKEN}",
-        "net.in_channels=${oc.decode:${oc.env:CHANNELS,1}}",
-        "outputs=${oc.env:TOKEN}",
-    ]
+    monkeypatch.setenv("CHANNELS", "1")
+    words = ["data.title=${oc.env:TOKEN}", "net.in_channels=${oc.env:CHANNELS}", "outputs=${oc.env:TOKEN}"]
     found = stages(*words, "data.mean=[0.5]")
     text = json.dumps([dict(stage.settings) for stage in found.values()])
     assert "hunter2" not in text
@@ -81,12 +78,6 @@ def test_a_setting_that_quotes_one_from_the_environment_is_not_resolved_either(m
 def test_where_files_are_is_known_by_the_name_of_the_setting_or_by_the_file(tmp_path):
     (tmp_path / "w.pt").write_bytes(b"x")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        words = [
-            "name=x",
-            f"+net.weights={tmp_path}/w.pt",
-            "+net.kind=w.pt",
-            "data=image_folder",
-            f"data.root={tmp_path}",
-        ]
-        cfg = compose("config", [*words, f"data.cache_dir={tmp_path}"])
+        words = ["name=x", f"+net.weights={tmp_path}/w.pt", "+net.kind=w.pt", "data=image_folder"]
+        cfg = compose("config", [*words, f"data.root={tmp_path}", f"data.cache_dir={tmp_path}"])
     assert recorded.places(cfg) == {"net.weights": f"{tmp_path}/w.pt", "data.root": str(tmp_path)}
