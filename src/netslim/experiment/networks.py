@@ -12,7 +12,7 @@ from torch import nn
 from netslim import files
 from netslim.experiment.job import Job
 from netslim.experiment.stage import Finished
-from netslim.slim_file import load
+from netslim.slim_file import load, save
 
 Read = TypeVar("Read")
 
@@ -40,6 +40,11 @@ def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
             f"trained; remove the folder {trained.folder} to train anew ({error})"
         ) from None
     return dense
+
+
+def save_slim(network: nn.Module, folder: Path) -> None:
+    """In float32, as ``network_after`` reads it: the trainer's precision may have changed the network."""
+    save(network.float(), folder / "slim.pt")
 
 
 def _whole(folder: Path, name: str, read: Callable[[Path], Read]) -> Read:
