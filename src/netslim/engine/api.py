@@ -111,11 +111,12 @@ def _select(
     """Choose among what can be removed, and prove it; again, where that shows that something cannot be."""
     found = units(graph, scores, coupling)
     asked, keep = amount.choose(graph, _removable(network, found, coupling))
-    proved = prove(network, graph, keep, example_input)
+    proved = prove(network, graph, keep, example_input, until_frozen=True)
     if proved.frozen or untested(graph, proved.exist, found.number):
         found, frozen = _effective_units(network, graph, scores, coupling, example_input)
         if frozen:
             asked, keep = amount.choose(graph, _removable(network, found, coupling))
+        if frozen or proved.frozen:
             proved = prove(network, graph, keep, example_input)
     return _described(network, graph, found, asked, keep, proved, example_input)
 
@@ -157,7 +158,7 @@ def _effective_units(
     frozen: Frozen = []
     while True:
         found = units(graph, scores, coupling, frozen)
-        tried = prove(network, graph, sample(found), example_input, frozen)
+        tried = prove(network, graph, sample(found), example_input, frozen, until_frozen=True)
         if len(tried.frozen) == len(frozen):
             return found, frozen
         frozen = tried.frozen

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from netslim.engine.ops.arithmetic import barrier
 from netslim.engine.ops.channel_ids import Weight, broadcast_ids, shrink
@@ -34,7 +34,7 @@ def move(g: Context, node: Node) -> Syms:
 
 
 def _moved(g: Context, node: Node, reads: Mapping[int, Tensor | None]) -> Syms:
-    args, kwargs = tree_map_only(Ref, lambda r: reads[r.index], (node.args, node.kwargs))
+    args, kwargs = _filled_in(node.args, reads), {key: _filled_in(value, reads) for key, value in node.kwargs.items()}
     if node.name in ("view", "_unsafe_view", "reshape"):
         outs = [args[0].reshape(args[1])]
     else:
@@ -44,6 +44,13 @@ def _moved(g: Context, node: Node, reads: Mapping[int, Tensor | None]) -> Syms:
     if isinstance(args[0], Tensor):
         _equal_shares(g, node, args[0], outs)
     return list(outs)
+
+
+def _filled_in(value: Any, reads: Mapping[int, Tensor | None]) -> Any:
+    """Arguments with tensors in place of their numbers."""
+    if isinstance(value, Ref):
+        return reads[value.index]
+    return type(value)([_filled_in(item, reads) for item in value]) if type(value) in (list, tuple) else value
 
 
 def _equal_shares(g: Context, node: Node, x: Tensor, outs: list[Tensor]) -> None:

@@ -37,24 +37,31 @@ NO_OP = torch.ops.aten.alias.default  # of an operation on the tape that is none
 
 
 Kernels = Callable[[str], meta_kernels.Shortcut | None]  # name of an operation -> a faster way to the shape it makes
+Rescue = Callable[[Tape, Node], Tensor | None]  # the tape so far, an operation that fails -> what to go on with
 
 
 def record(
-    network: Network, example_input: Any, *, modes: tuple[bool, ...] = (False,), kernels: Kernels | None = None
+    network: Network,
+    example_input: Any,
+    *,
+    modes: tuple[bool, ...] = (False,),
+    kernels: Kernels | None = None,
+    rescue: Rescue | None = None,
 ) -> tuple[Tape, str]:
     """Run the model and write down what it did.
 
     network: a copy that nobody else uses; the run may change it. modes: do its containers train? Where it asks, it is
     run in each of these modes, and what the later runs do beside the first is written behind it; where it asks whether
     gradients are recorded, it is run both ways. kernels: the model's parameters and floating-point buffers are on the
-    meta device; the input is put there, and operations that have a shortcut take it.
+    meta device; the input is put there, and operations that have a shortcut take it. rescue: what to go on with where
+    an operation fails, if anything; what it was is on the tape as a failure.
 
     Returns the tape and an error message, empty if all runs came to their end. The random state is restored; the tape
     of a run that failed holds the operations up to the failure.
     """
     tape = Tape(on_meta=kernels is not None, modes=modes)
     with ONE_AT_A_TIME, kept_generators():
-        recorder = _Recorder(tape, network, kernels)
+        recorder = _Recorder(tape, network, kernels, rescue)
         try:
             for training in modes:
                 asked = recorder.run(example_input, training, gradients=False)
@@ -68,9 +75,9 @@ def record(
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape, network: Network, kernels: Kernels | None) -> None:
+    def __init__(self, tape: Tape, network: Network, kernels: Kernels | None, rescue: Rescue | None) -> None:
         super().__init__()
-        self.tape, self.network, self.kernels = tape, network, kernels
+        self.tape, self.network, self.kernels, self.rescue = tape, network, kernels, rescue
         self.running: list[str | None] = []
         self.number: dict[int, int] = {}
         self.known: dict[Any, Node] = {}  # what earlier runs did
@@ -197,10 +204,13 @@ class _Recorder(TorchDispatchMode):
         node.args = tuple([self.refs(item, node.reads) if isinstance(item, nested) else item for item in args])
         if kwargs:
             node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
-        if self.kernels is not None:
-            result = meta_kernels.infer(self.kernels(name), func, args, kwargs, bool(overwritten))
-        else:
-            result = func(*args, **kwargs)
+        try:
+            result = self.compute(node, args, kwargs, bool(overwritten))
+        except Exception as error:
+            result = self.rescue(self.tape, node) if self.rescue is not None and not overwritten else None
+            if result is None:
+                raise
+            self.tape.failures[len(self.tape.nodes)] = f"{type(error).__name__}: {error}"
         norm = self.scattering_norm(node) if name == "index_copy" else None
         own = norm is not None or (name == "index_select" and is_own_selection(self.tape, node))
         if own and meta_kernels.in_channels_last(args[0] if norm is None else args[3]):  # as the hooks in hooks.py do
@@ -217,6 +227,11 @@ class _Recorder(TorchDispatchMode):
             if i < len(args):
                 self.overwrite_aliases(args[i], node)
         return result
+
+    def compute(self, node: Node, args: Any, kwargs: Any, in_place: bool) -> Any:
+        if self.kernels is None:
+            return node.op(*args, **kwargs)
+        return meta_kernels.infer(self.kernels(node.name), node.op, args, kwargs, in_place)
 
     def scattering_norm(self, node: Node) -> Node | None:
         """The BN layer that this operation scatters: the last but one, zeros(width).index_copy(1, places, x)."""

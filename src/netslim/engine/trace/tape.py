@@ -52,6 +52,7 @@ class Tape:
     numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
     on_meta: bool = False  # run without numbers (shapes.py)
     modes: tuple[bool, ...] = (False,)  # of the containers, in each of which the network was run
+    failures: dict[int, str] = field(default_factory=dict)  # position of an operation that failed -> its error
 
     @cached_property
     def constants(self) -> set[int]:

@@ -42,6 +42,7 @@ class Promises:
         self.dense, self.exist, self.cut, self.tape = dense, exist, cut, tape
         self.norms, self.scattering = dense.norms, dense.scattering
         self.position, self.orders = 0, Orders()
+        self._promised: dict[int, Sym] = {}
         self.selected: dict[int, int] = {}
         self.sources: dict[str, Tensor] = {}
         self.groups: dict[str, Tensor] = {}
@@ -62,6 +63,11 @@ class Promises:
 
     def promise(self, ref: int) -> Sym:
         """What a tensor should hold: its twin's ids that exist, where these lie along one dimension."""
+        if ref not in self._promised:
+            self._promised[ref] = self._promise(ref)
+        return self._promised[ref]
+
+    def _promise(self, ref: int) -> Sym:
         sym = self.dense.sym.get(self.twin[ref])
         if not isinstance(sym, Tensor):
             return sym

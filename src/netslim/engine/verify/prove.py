@@ -7,6 +7,7 @@ cut, so the rounds come to an end.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from netslim.engine.ops import table
 from netslim.engine.ops.channel_ids import shrink
 from netslim.engine.trace.recorder import record
 from netslim.engine.verify.promises import Orders
-from netslim.engine.verify.replay import Finding, replay
+from netslim.engine.verify.replay import Deviating, Replayed, replay, rescue
 from netslim.modules import Network
 
 Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
@@ -44,34 +45,43 @@ def prove(
     keep: Mapping[str, Tensor],
     example_input: Any,
     frozen: Sequence[tuple[str, Tensor]] = (),
+    *,
+    until_frozen: bool = False,
 ) -> Proved:
     """Find what a network slimmed to `keep` consists of. The model is not changed, only copied.
+
+    until_frozen: return as soon as there is more to freeze, unproved; the selection is going to be another one then.
 
     Raises:
         RuntimeError: no faultless network was found. Please report it, with the network.
     """
     keep = {name: stays.cpu() for name, stays in keep.items()}
     state = Proved(torch.empty(0), Orders(), list(frozen))
-    while True:
+    while not until_frozen or len(state.frozen) == len(frozen):
         held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
         state.exist = solve(graph, keep, held).exist
         state.changes = _changes(network, graph, state)
         found = _try(network, graph, state, example_input)
-        if found.position is not None:
-            if not size_attributes.learn(network, graph, state.exist, found.position):
-                state.frozen.append(_freeze(graph, state.exist, found))
+        if found.deviations:
+            if not size_attributes.learn(network, graph, state.exist, found.deviations[0].position):
+                state.frozen += _freeze_alike(network, graph, state.exist, found.deviations)
             state.orders = Orders()
         elif found.orders:
             _reorder(graph, state, found.orders)
         else:
-            return state
+            break
+    return state
 
 
-def _try(network: Network, graph: Graph, state: Proved, example_input: Any) -> Finding:
+def _try(network: Network, graph: Graph, state: Proved, example_input: Any) -> Replayed:
     """Record the network that the changes make, and compare it with the dense one."""
     tape = graph.tape
     look = emit.outline(network, state.changes, tape.on_meta)
-    recorded = record(look, example_input, modes=tape.modes, kernels=table.shortcut if tape.on_meta else None)
+    if tape.on_meta:
+        made = rescue(graph, state.exist)
+        recorded = record(look, example_input, modes=tape.modes, kernels=table.shortcut, rescue=made)
+    else:
+        recorded = record(look, example_input, modes=tape.modes)
     reordered = {name for name, _ in state.orders.order}
     return replay(graph, state.exist, state.changes.cut, reordered, *recorded)
 
@@ -117,10 +127,30 @@ def untested(graph: Graph, exist: Tensor, units: Mapping[str, Tensor]) -> bool:
     return False
 
 
-def _freeze(graph: Graph, exist: Tensor, found: Finding) -> tuple[str, Tensor]:
+def _freeze_alike(network: Network, graph: Graph, exist: Tensor, deviations: Sequence[Deviating]) -> Frozen:
+    """What the first deviation shows; if it is an operation that fails, also that of all others of its kind: the same
+    operation in modules of the same class. All others may be consequences, and are left to the next round."""
+
+    def kind(deviation: Deviating) -> tuple[Any, str]:
+        node = graph.tape.nodes[deviation.position]
+        return type(network.modules.get(node.module or "")), node.name
+
+    first, *others = deviations
+    frozen = [_freeze(graph, exist, first)]
+    for deviation in others:
+        if first.fails and deviation.fails and kind(deviation) == kind(first):
+            held = torch.zeros(graph.count, dtype=torch.bool)
+            held[graph.classes[frozen[-1][1]]] = True
+            exist = exist | held[graph.classes]
+            with contextlib.suppress(RuntimeError):  # nothing is left to freeze: it was a consequence
+                frozen.append(_freeze(graph, exist, deviation))
+    return frozen
+
+
+def _freeze(graph: Graph, exist: Tensor, found: Deviating) -> tuple[str, Tensor]:
     """The channels that a deviating slice counts, else those that the operation reads, else those it makes, else those
     of the one before; at last those of the ones after, whose modules' sizes it may have read."""
-    failed = found.position or 0
+    failed = found.position
     for position, ids in _around(graph, failed):
         if not exist[ids].all():
             _release(graph, position)

@@ -16,42 +16,82 @@ order, and which takes its sizes from them, keeps the promise for its outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from netslim.engine.cut.emit import Cut
+from netslim.engine.decide.size_attributes import width
 from netslim.engine.graph.flows import Flow, PerChannel
 from netslim.engine.graph.graph import Graph
 from netslim.engine.ops import table
 from netslim.engine.ops.channel_ids import Weight, shrink
+from netslim.engine.trace.meta_kernels import META
+from netslim.engine.trace.recorder import Rescue
 from netslim.engine.trace.tape import Node, Ref, Tape, is_own_selection, leaves, unread_aliases
 from netslim.engine.verify.promises import Deviation, Orders, Promises
 
 
 @dataclass
-class Finding:
-    """position: where the slim network deviates, on the dense tape (None: nowhere), and why."""
+class Deviating:
+    """Where the slim network deviates, on the dense tape, and why; fails: the operation does not even run."""
 
-    position: int | None = None
-    reason: str = ""
+    position: int
+    reason: str
+    fails: bool
+
+
+@dataclass
+class Replayed:
+    """deviations: all that were found. After the first, the replay goes on with what should have come out, so a later
+    one may be a consequence of an earlier one."""
+
+    deviations: list[Deviating] = field(default_factory=list)
     orders: Orders = field(default_factory=Orders)
 
 
-def replay(dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], recorded: Tape, error: str) -> Finding:
+def replay(dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], recorded: Tape, error: str) -> Replayed:
     """Compare the slim network's tape with the dense graph.
 
     reordered: parameters that are not cut in the dense order. error: why the recording ended early, or "".
     """
     view = Replay(Promises(dense, exist, cut, recorded), reordered)
-    try:
-        view.run(error)
-    except Deviation as deviation:
-        return Finding(view.at, f"{dense.tape.nodes[view.at].name}: {deviation}")
-    except (RuntimeError, IndexError) as failure:  # the ids cannot be moved as the data would be
-        return Finding(view.at, f"{dense.tape.nodes[view.at].name}: {failure}")
-    return Finding(orders=view.promises.orders)
+    view.run(error)
+    return Replayed(view.deviations, view.promises.orders)
+
+
+def pairs(dense: Tape, tape: Tape) -> Iterator[tuple[Node | None, int]]:
+    """The operations of the slim network, each with the position of its twin on the dense tape; None at the end.
+
+    The selection of a BN layer has no twin where the dense network's does not select, and the other way round.
+    """
+    at, nodes = 0, dense.nodes
+    for node in tape.nodes:
+        selects = is_own_selection(tape, node)
+        while not selects and at < len(nodes) and is_own_selection(dense, nodes[at]):
+            at += 1
+        yield node, at
+        at += not selects or (at < len(nodes) and is_own_selection(dense, nodes[at]))
+    yield None, at
+
+
+def rescue(dense: Graph, exist: Tensor) -> Rescue:
+    """For ``record`` without numbers: what an operation that fails in the slim network should have made."""
+
+    def made(tape: Tape, node: Node) -> Tensor | None:
+        *_, (_, at) = pairs(dense.tape, tape)
+        twin = dense.tape.nodes[at] if at < len(dense.tape.nodes) else None
+        if twin is None or twin.name != node.name or len(twin.outs) != 1:
+            return None
+        ref = twin.outs[0]
+        sym, shape = dense.sym.get(ref), dense.tape.shape[ref]
+        widths = [width(sym, d, exist) if isinstance(sym, Tensor) else None for d in range(len(shape))]
+        sizes = [old if new is None else new for old, new in zip(shape, widths, strict=True)]
+        return torch.empty(sizes, dtype=dense.tape.dtype[ref], device=META)
+
+    return made
 
 
 class Replay:
@@ -61,39 +101,60 @@ class Replay:
         self.promises, self.dense, self.tape = promises, promises.dense, promises.tape
         self.twin, self.sym = promises.twin, promises.sym
         self.kept = set(self.twin) - {ref for ref, name in self.tape.state.items() if name in reordered}
-
-    @property
-    def at(self) -> int:
-        """The position on the dense tape."""
-        return min(self.promises.position, len(self.dense.tape.nodes) - 1)
+        self.deviations: list[Deviating] = []
 
     def run(self, error: str) -> None:
-        nodes, skip = self.dense.tape.nodes, unread_aliases(self.dense.tape)
-        for node in self.tape.nodes:
-            self._pass_selections(node)
-            at = self.promises.position
-            if at >= len(nodes):
-                raise Deviation("the slim network does more than the dense one")
-            twin, selects = nodes[at], is_own_selection(self.tape, node)
-            if not selects and node.name != twin.name:
-                raise Deviation(f"{node.name} instead of {twin.name}")
-            if selects:
-                self.step(node)
-            elif at not in skip:
-                self.compare(node, twin)
-            self.promises.position += not selects or is_own_selection(self.dense.tape, twin)
-        if error or self.promises.position < len(nodes):
+        """All deviations, as far as both tapes go side by side."""
+        skip = unread_aliases(self.dense.tape)
+        for i, (node, at) in enumerate(pairs(self.dense.tape, self.tape)):
+            self.promises.position = at
+            try:
+                if node is None:
+                    self._end(error)
+                elif at not in skip or is_own_selection(self.tape, node):
+                    self._at(i, node)
+            except (Deviation, RuntimeError, IndexError) as reason:  # or the ids cannot be moved as the data would be
+                self._deviates(str(reason), i in self.tape.failures)
+            else:
+                continue
+            if node is None or not self._trust(node):
+                return
+
+    def _deviates(self, reason: str, fails: bool) -> None:
+        at = min(self.promises.position, len(self.dense.tape.nodes) - 1)
+        self.deviations.append(Deviating(at, f"{self.dense.tape.nodes[at].name}: {reason}", fails))
+
+    def _at(self, i: int, node: Node) -> None:
+        """The i-th operation of the slim network."""
+        nodes, at = self.dense.tape.nodes, self.promises.position
+        if i in self.tape.failures:
+            raise Deviation(self.tape.failures[i])
+        if at >= len(nodes):
+            raise Deviation("the slim network does more than the dense one")
+        if is_own_selection(self.tape, node):
+            self.step(node)
+        elif node.name != nodes[at].name:
+            raise Deviation(f"{node.name} instead of {nodes[at].name}")
+        else:
+            self.compare(node, nodes[at])
+
+    def _end(self, error: str) -> None:
+        if error or self.promises.position < len(self.dense.tape.nodes):
             raise Deviation(error or "the slim network does less than the dense one")
         self._compare_outputs()
 
-    def _pass_selections(self, node: Node) -> None:
-        """A BN layer of the dense network that selects may read all of its input in the slim one."""
-        nodes = self.dense.tape.nodes
-        if not is_own_selection(self.tape, node):
-            while self.promises.position < len(nodes) and is_own_selection(
-                self.dense.tape, nodes[self.promises.position]
-            ):
-                self.promises.position += 1
+    def _trust(self, node: Node) -> bool:
+        """Go on as if a deviating operation had made what was promised, where that fits what it has made."""
+        nodes, at = self.dense.tape.nodes, self.promises.position
+        if at >= len(nodes) or node.name != nodes[at].name or len(node.outs) != len(nodes[at].outs):
+            return False
+        self.twin.update(zip(node.outs, nodes[at].outs, strict=True))
+        try:
+            certain = all(self._certain(ref, on_one_dimension=True) for ref in node.outs)
+        except RuntimeError:  # another shape
+            return False
+        self.kept.update(node.outs)
+        return certain
 
     def compare(self, node: Node, twin: Node) -> None:
         """One operation of the slim network beside that of the dense one."""
