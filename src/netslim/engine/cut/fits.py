@@ -106,7 +106,8 @@ class _Shapes:
     def group(self, groups: dict[str, int]) -> None:
         for name, number in groups.items():
             if self.told(name):
-                _require(1 <= number <= self.groups.get(name, 0), f"{name} cannot have {number} groups")
+                most = self.groups.get(name) or self.dense.get(name, [0])[0]  # a kernel without a module: at most its rows
+                _require(1 <= number <= most, f"{name} cannot have {number} groups")
                 self.groups[name] = number
         for name, number in self.groups.items():
             rows = self.shape.get(name, [number])[0]
