@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from netslim.slim_file import load, save
     from netslim.training.classification import SlimmingTask
     from netslim.training.gamma_histogram import GammaHistogram
+    from netslim.training.gradual import GradualSlimming
     from netslim.training.slimming import Slimming
     from netslim.training.sparsity import Sparsity
 
 __all__ = [
     "Cost",
     "GammaHistogram",
+    "GradualSlimming",
     "Selection",
     "Slimming",
     "SlimmingTask",
@@ -58,6 +60,7 @@ HOME = {
     **dict.fromkeys(("load", "save"), "slim_file"),
     "SlimmingTask": "training.classification",
     "GammaHistogram": "training.gamma_histogram",
+    "GradualSlimming": "training.gradual",
     "Slimming": "training.slimming",
     "Sparsity": "training.sparsity",
 }

@@ -1,12 +1,14 @@
-"""How much of the pruning is done when: the ramp of a training in which the network gets smaller."""
+"""How much of the pruning is done when, in a training in which the network gets smaller."""
 
 from __future__ import annotations
+
+from netslim.method.threshold import is_number
 
 
 def cubic_ramp(epoch: int, epochs: int, start: float, end: float) -> float:
     """The share of all removals that is done at the end of ``epoch`` (0, 1, ... of ``epochs``): 1 − (1 − p)³.
 
-    p runs from 0 to 1 between the shares ``start`` and ``end`` of the epochs. Many channels are removed early, while
+    p rises from 0 to 1 between the shares ``start`` and ``end`` of the epochs. Many channels are removed early, while
     plenty are left, and few at the end.
 
     Source: Zhu & Gupta 2017, "To prune, or not to prune", equation 1.
@@ -16,3 +18,11 @@ def cubic_ramp(epoch: int, epochs: int, start: float, end: float) -> float:
     """
     done = ((epoch + 1) / epochs - start) / (end - start)
     return 1.0 - (1.0 - min(max(done, 0.0), 1.0)) ** 3
+
+
+def check_ramp(start: float, end: float) -> None:
+    """Raise ValueError where a ramp does not lie in the training."""
+    if not (is_number(start) and is_number(end) and 0 <= start < end <= 1):
+        raise ValueError(
+            f"the ramp runs from {start} to {end} of the epochs; give 0 ≤ start < end ≤ 1, such as 0.05 and 0.5"
+        )

@@ -163,8 +163,14 @@ class Term:
         if rates and not any(rates):
             raise ValueError("the learning rate is 0: λ cannot shrink any γ; give a positive rate, or set λ = 0")
 
+    def release(self) -> None:
+        """From now on the fit has no penalty: what was to become small is removed."""
+        self.steps.strength = 0.0
+
     def after_backward(self, trainer: Trainer) -> None:
         """Add the term to what Lightning's own optimiser will step with, as ``loss.backward()`` would have."""
+        if not self.steps.strength:
+            return
         for optimizer in self._optimizers:
             scales = self.steps.trained(optimizer)
             if scales:
@@ -195,6 +201,14 @@ class Term:
         raise ValueError(
             f"λ = {self.strength:g} never reached a γ: {reason}; the network was trained without a penalty"
         )
+
+
+def release(trainer: Trainer, module: LightningModule) -> None:
+    """End the penalty of this fit, whoever adds it: the callback ``Sparsity``, or a task by itself."""
+    owners = [*trainer.callbacks, module]  # type: ignore[attr-defined]
+    for term in (part for owner in owners for part in vars(owner).values() if isinstance(part, Term)):
+        if term.strength:
+            term.release()
 
 
 def penalty_weight(trainer: Trainer, strength: float, *, like: Tensor) -> float | Tensor:

@@ -1,0 +1,156 @@
+"""The network gets smaller while it trains: channels are removed at epoch ends, a few at a time.
+
+    Trainer(max_epochs=60, callbacks=[Sparsity(1e-4), GradualSlimming(ratio=0.9)]).fit(module, data)
+
+One threshold at the end of a training removes channels that still count, and all at once. Here the share that has been
+removed follows a ramp over a part of the training; each cut is a real one, so epochs become cheaper, and the training
+goes on with the momentum of what is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+
+from netslim.engine import select_channels, slim_in_place
+from netslim.engine.checks import check_coupling
+from netslim.engine.cut.in_place import follow_in_place, plan_data
+from netslim.method.ramp import check_ramp, cubic_ramp
+from netslim.method.scores import Score
+from netslim.method.threshold import is_number
+from netslim.modules import bn_layers
+from netslim.training.measuring import FitBench
+from netslim.training.slim_module import example_for
+from netslim.training.sparsity import release
+
+
+class GradualSlimming(Callback):
+    """Remove ``ratio`` of the prunable channels during the fit; at its end the module has the small network.
+
+    Modules and parameters stay the same objects, so optimisers, schedules and the module's own references go on as they
+    are; momentum and moments are cut along. When the ramp has ended, the penalty (``Sparsity``, SlimmingTask) is off. A
+    checkpoint knows what was cut: ``fit(..., ckpt_path=...)`` with the dense module goes on from any epoch. Widths are
+    logged as ``width/<layer>``.
+
+    Args:
+        ratio: share of the prunable channels of the dense network to remove, 0 < ratio < 1.
+        start, end: the ramp, as shares of ``max_epochs``; default 0.05 to 0.5.
+        floor: channels that each layer keeps at least: a number, or a share of its dense width. Default 0.05.
+        most: the largest share of a layer that one cut may remove, default 0.5 (the paper's multi-pass rule); what a
+            cut leaves over, the next one removes.
+        network: attribute path of the network inside the module; default "" is the module itself.
+        example_input: one input batch; default as for ``Slimming``, from the validation loop.
+        coupling, score: as for ``select_channels``; the score must need no data.
+
+    Raises:
+        ValueError: when the fit starts, what cannot be done.
+
+    >>> GradualSlimming(ratio=0.9, start=0.6, end=0.5)
+    Traceback (most recent call last):
+    ValueError: the ramp runs from 0.6 to 0.5 of the epochs; give 0 ≤ start < end ≤ 1, such as 0.05 and 0.5
+    """
+
+    def __init__(
+        self,
+        ratio: float,
+        *,
+        start: float = 0.05,
+        end: float = 0.5,
+        floor: float = 0.05,
+        most: float = 0.5,
+        network: str = "",
+        example_input: Any = None,
+        coupling: Literal["keep", "group", "scatter"] = "keep",
+        score: Score | None = None,
+    ) -> None:
+        if not (is_number(ratio) and 0 < ratio < 1):
+            raise ValueError(f"prune ratio {ratio} is outside 0 < ratio < 1; for 50 % give 0.5")
+        if not (is_number(most) and 0 < most <= 1):
+            raise ValueError(f"most={most} is no share of a layer; give more than 0 and at most 1, such as 0.5")
+        check_ramp(start, end)
+        check_coupling(coupling)
+        self.ratio, self.start, self.end, self.most = ratio, start, end, most
+        self.floor, self.network, self.example_input = floor, network, example_input
+        self.options: dict[str, Any] = {"coupling": coupling, "score": score}
+        self.prunable = self.removed = 0  # channels of the dense network
+        self._least: dict[str, int] = {}  # channels that each layer keeps
+        self._plan: dict[str, Any] | None = None  # what has been cut
+        self._example: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning loads a checkpoint's weights after this: the network must have its widths by then."""
+        if stage == "fit" and trainer.ckpt_path is not None:
+            saved = torch.load(trainer.ckpt_path, map_location="cpu", weights_only=True)["callbacks"]
+            follow_in_place(pl_module.get_submodule(self.network), saved.get(self.state_key, {}).get("plan"))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            name = type(trainer.strategy).__name__
+            raise ValueError(f"GradualSlimming cannot cut under {name}; train on one device or with strategy='ddp'")
+        if (trainer.max_epochs or 0) < 2:
+            raise ValueError(f"max_epochs={trainer.max_epochs}: a network that shrinks at epoch ends needs at least 2")
+        if trainer.ckpt_path is None:
+            self.prunable = self.removed = 0
+            self._least, self._plan = {}, None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network = pl_module.get_submodule(self.network)
+        with isolate_rng():  # a look at the data must not change the training
+            bench = FitBench(trainer, "val")
+            self._example = example_for(pl_module, self.network, self.example_input, lambda: bench.batch(pl_module))
+        if self._least:  # resumed
+            if self._done(trainer, trainer.current_epoch - 1) == 1:
+                release(trainer, pl_module)
+            return
+        widths = _widths(network)
+        self._least = {name: max(1, math.ceil(self.floor * w)) for name, w in widths.items()}
+        if self.floor >= 1:
+            self._least = dict.fromkeys(widths, int(self.floor))
+        # A ratio that cannot be reached is refused now.
+        dense = select_channels(network, self.ratio, self._example, floor=self._least, **self.options)
+        self.prunable = dense.prunable
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network = pl_module.get_submodule(self.network)
+        done = self._done(trainer, trainer.current_epoch)
+        wanted = math.floor(self.ratio * done * self.prunable + 1e-9) - self.removed
+        if wanted > 0:
+            self._cut(trainer, network, wanted)
+        if done == 1:
+            release(trainer, pl_module)
+        widths = {f"width/{name}": float(width) for name, width in _widths(network).items()}
+        pl_module.log_dict(widths, sync_dist=True)
+
+    def _done(self, trainer: Trainer, epoch: int) -> float:
+        return cubic_ramp(epoch, trainer.max_epochs or 1, self.start, self.end)
+
+    def _cut(self, trainer: Trainer, network: nn.Module, wanted: int) -> None:
+        """Remove so many channels, or as many as the floors and ``most`` allow."""
+        least = {
+            name: max(self._least[name], math.ceil(width * (1 - self.most))) for name, width in _widths(network).items()
+        }
+        left = select_channels(network, 0.0, self._example, **self.options).prunable
+        keep = select_channels(network, wanted / left, self._example, floor=least, strict=False, **self.options)
+        slim_in_place(network, keep, self._example, optimizers=trainer.optimizers)
+        self.removed += keep.removed - keep.carried
+        self._plan = plan_data(network)
+        if isinstance(trainer.strategy, DDPStrategy):  # what it knows of the gradients has the old shapes
+            trainer.strategy.model = trainer.strategy._setup_model(trainer.strategy.lightning_module)
+            trainer.strategy._register_ddp_hooks()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"plan": self._plan, "prunable": self.prunable, "removed": self.removed, "least": self._least}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.prunable, self.removed = state_dict["prunable"], state_dict["removed"]
+        self._least, self._plan = state_dict["least"], state_dict["plan"]
+
+
+def _widths(network: nn.Module) -> dict[str, int]:
+    return {name: len(layer.weight) for name, layer in bn_layers(network).items()}
