@@ -32,9 +32,9 @@ def data() -> InMemoryData:
 
 def module(strength: float = 1e-2, network: Any = None, **options: Any) -> SlimmingTask:
     seed_everything(3, verbose=False)
-    network = network or VGG([8, "M", 12, 16], num_classes=4)
+    made = network() if network else VGG([8, "M", 12, 16], num_classes=4)
     sgd = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
-    return SlimmingTask(network, optimizer=sgd, strength=strength, channels_last=False, **options)
+    return SlimmingTask(made, optimizer=sgd, strength=strength, channels_last=False, **options)
 
 
 class Widths(Callback):
@@ -99,6 +99,7 @@ class Killed(Callback):
             raise RuntimeError("killed")
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("epoch", [1, 2, 3, 5])
 def test_a_resumed_training_ends_with_the_same_bits(epoch: int, tmp_path: Path) -> None:
     def callbacks() -> list[Callback]:
@@ -106,11 +107,11 @@ def test_a_resumed_training_ends_with_the_same_bits(epoch: int, tmp_path: Path) 
         return [gradual, ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True, save_top_k=1,
                                          enable_version_counter=False)]  # fmt: skip
 
-    whole = module(network=PreResNet(11, num_classes=4))
+    whole = module(network=lambda: PreResNet(11, num_classes=4))
     fit(whole, GradualSlimming(0.75, start=0.1, end=0.5, network="network"))
     with pytest.raises(RuntimeError, match="killed"):
-        fit(module(network=PreResNet(11, num_classes=4)), *callbacks(), Killed(epoch), folder=tmp_path)
-    resumed = module(network=PreResNet(11, num_classes=4))
+        fit(module(network=lambda: PreResNet(11, num_classes=4)), *callbacks(), Killed(epoch), folder=tmp_path)
+    resumed = module(network=lambda: PreResNet(11, num_classes=4))
     for parameter in resumed.parameters():
         parameter.data.normal_()
     fit(resumed, *callbacks(), folder=tmp_path, ckpt_path=tmp_path / "last.ckpt")

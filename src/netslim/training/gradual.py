@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -84,12 +83,21 @@ class GradualSlimming(Callback):
         self._example: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lightning loads a checkpoint's weights after this: the network must have its widths by then."""
-        if stage == "fit" and trainer.ckpt_path is not None:
-            saved = torch.load(trainer.ckpt_path, map_location="cpu", weights_only=True)["callbacks"]
-            follow_in_place(pl_module.get_submodule(self.network), saved.get(self.state_key, {}).get("plan"))
+        """A checkpoint's weights fit a network that was cut as the checkpoint's: the module's own hook is the last one
+        before they are loaded."""
+        if stage != "fit":
+            return
+        load = pl_module.on_load_checkpoint
+
+        def cut_and_load(checkpoint: dict[str, Any]) -> None:
+            saved = checkpoint["callbacks"].get(self.state_key, {})
+            follow_in_place(pl_module.get_submodule(self.network), saved.get("plan"))
+            load(checkpoint)
+
+        pl_module.on_load_checkpoint = cut_and_load  # type: ignore[method-assign]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        vars(pl_module).pop("on_load_checkpoint", None)
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
             name = type(trainer.strategy).__name__
             raise ValueError(f"GradualSlimming cannot cut under {name}; train on one device or with strategy='ddp'")
@@ -105,8 +113,6 @@ class GradualSlimming(Callback):
             bench = FitBench(trainer, "val")
             self._example = example_for(pl_module, self.network, self.example_input, lambda: bench.batch(pl_module))
         if self._least:  # resumed
-            if self._done(trainer, trainer.current_epoch - 1) == 1:
-                release(trainer, pl_module)
             return
         widths = _widths(network)
         self._least = {name: max(1, math.ceil(self.floor * w)) for name, w in widths.items()}
@@ -116,14 +122,16 @@ class GradualSlimming(Callback):
         dense = select_channels(network, self.ratio, self._example, floor=self._least, **self.options)
         self.prunable = dense.prunable
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._done(trainer, trainer.current_epoch - 1) == 1:
+            release(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.get_submodule(self.network)
         done = self._done(trainer, trainer.current_epoch)
         wanted = math.floor(self.ratio * done * self.prunable + 1e-9) - self.removed
         if wanted > 0:
             self._cut(trainer, network, wanted)
-        if done == 1:
-            release(trainer, pl_module)
         widths = {f"width/{name}": float(width) for name, width in _widths(network).items()}
         pl_module.log_dict(widths, sync_dist=True)
 
@@ -141,7 +149,7 @@ class GradualSlimming(Callback):
         self.removed += keep.removed - keep.carried
         self._plan = plan_data(network)
         if isinstance(trainer.strategy, DDPStrategy):  # what it knows of the gradients has the old shapes
-            trainer.strategy.model = trainer.strategy._setup_model(trainer.strategy.lightning_module)
+            trainer.strategy.model = trainer.strategy._setup_model(trainer.lightning_module)
             trainer.strategy._register_ddp_hooks()
 
     def state_dict(self) -> dict[str, Any]:

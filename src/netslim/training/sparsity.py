@@ -189,7 +189,7 @@ class Term:
         self.stop()
         steps, optimizers = self._steps, self._optimizers
         self._steps, self._optimizers = None, []
-        if steps is None or steps.added:
+        if steps is None or steps.added or not steps.strength:  # the last: released before the first step
             return
         owned = [gamma for optimizer in optimizers for _, gammas in steps.owned(optimizer) for gamma in gammas]
         if optimizers and not owned:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
+from netslim.engine.cut import plan
 from netslim.engine.cut.emit import Changes, correct, cut_tensors
 from netslim.modules import Network
 
@@ -33,3 +36,26 @@ def parameter_cuts(network: Network, changes: Changes) -> dict[nn.Parameter, lis
         if isinstance(tensor, nn.Parameter):
             found.setdefault(tensor, []).append((dim, positions))
     return found
+
+
+def plan_data(model: nn.Module) -> dict[str, Any] | None:
+    """What was cut from a slim network, as plain data for a checkpoint; None for a dense one."""
+    return getattr(model, plan.ATTRIBUTE, None)
+
+
+def follow_in_place(model: nn.Module, data: dict[str, Any] | None) -> None:
+    """Cut the model as ``plan_data`` says, from the pass on that it has not been through. None: nothing to do.
+
+    Raises:
+        ValueError: the model was slimmed another way.
+    """
+    if data is None:
+        return
+    carried, whole = plan_data(model), msgspec.convert(data, plan.Plan)
+    done = [] if carried is None else msgspec.convert(carried, plan.Plan).passes
+    if done != whole.passes[: len(done)]:
+        kind = type(model).__name__
+        raise ValueError(f"{kind} was slimmed another way than in the checkpoint; give the dense network")
+    for step in whole.passes[len(done) :]:
+        cut_in_place(Network(model), plan.changes_of(step), {})
+    plan.carry(model, whole)

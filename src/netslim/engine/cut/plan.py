@@ -8,6 +8,7 @@ state_dict: no pickled code, `weights_only=True`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -163,11 +164,13 @@ def follow(dense: Model, plan: Plan) -> Model:
         parent, _, key = name.rpartition(".")
         small.get_submodule(parent)._modules.pop(key, None)
     for step in plan.passes:
-        small = emit(Network(small), _changes(step, plan.apart))
+        small = emit(Network(small), changes_of(step, plan.apart))
     return small  # type: ignore[return-value]
 
 
-def _changes(step: Pass, apart: list[str]) -> Changes:
+def changes_of(step: Pass, apart: Sequence[str] = ()) -> Changes:
+    """What a pass did, but to the modules of which it does not tell (``Plan.apart``)."""
+
     def told(name: str) -> bool:
         return not any(within(name, module) for module in apart)
 
