@@ -62,6 +62,7 @@ def main(out: str, devices: int, accumulate: float, clip: float, scale: float, g
     task = SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), strength=0.05)
     slimming = Slimming(ratio=0.5, network="network")
     shrinking = GradualSlimming(ratio=0.5, start=0.0, end=0.5, network="network")
+    callbacks = [] if scale else [slimming]  # slimming measures in the trainer's precision: fp16 on a CPU
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -69,11 +70,7 @@ def main(out: str, devices: int, accumulate: float, clip: float, scale: float, g
         max_epochs=4 if gradual else 1,
         accumulate_grad_batches=int(accumulate),
         gradient_clip_val=clip or None,
-        callbacks=[shrinking]
-        if gradual
-        else []
-        if scale
-        else [slimming],  # slimming measures in the trainer's precision: fp16 on a CPU
+        callbacks=[shrinking] if gradual else callbacks,
         plugins=[Scaled(scale)] if scale else None,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -9,7 +9,10 @@ goes on with the momentum of what is kept.
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
@@ -145,12 +148,10 @@ class GradualSlimming(Callback):
         }
         left = select_channels(network, 0.0, self._example, **self.options).prunable
         keep = select_channels(network, wanted / left, self._example, floor=least, strict=False, **self.options)
-        slim_in_place(network, keep, self._example, optimizers=trainer.optimizers)
+        with _unwrapped(trainer):
+            slim_in_place(network, keep, self._example, optimizers=trainer.optimizers)
         self.removed += keep.removed - keep.carried
         self._plan = plan_data(network)
-        if isinstance(trainer.strategy, DDPStrategy):  # what it knows of the gradients has the old shapes
-            trainer.strategy.model = trainer.strategy._setup_model(trainer.lightning_module)
-            trainer.strategy._register_ddp_hooks()
 
     def state_dict(self) -> dict[str, Any]:
         return {"plan": self._plan, "prunable": self.prunable, "removed": self.removed, "least": self._least}
@@ -158,6 +159,19 @@ class GradualSlimming(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.prunable, self.removed = state_dict["prunable"], state_dict["removed"]
         self._least, self._plan = state_dict["least"], state_dict["plan"]
+
+
+@contextmanager
+def _unwrapped(trainer: Trainer) -> Iterator[None]:
+    """Inside, the module is without the wrapper of DDP, which knows the shapes of gradients; then it gets a new one."""
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy):
+        strategy.model = trainer.lightning_module
+        gc.collect()  # the nodes that add up gradients go with the wrapper
+    yield
+    if isinstance(strategy, DDPStrategy):
+        strategy.model = strategy._setup_model(trainer.lightning_module)
+        strategy._register_ddp_hooks()
 
 
 def _widths(network: nn.Module) -> dict[str, int]:
