@@ -25,10 +25,10 @@ def edit(path: Path, **changes: object) -> None:
 def test_the_folder_has_the_promised_files(sweep: Path) -> None:
     found = {str(path.relative_to(sweep / "report")) for path in (sweep / "report").rglob("*") if path.is_file()}
     assert found == {
-        "index.html", "report.md", "results.csv",
+        "index.html", "report.md", "results.csv", "epochs.csv", "scales.csv", "summary.tex",
+        "figures/cost.png", "figures/method.png",
         "figures/sparsity-training-accuracy.png", "figures/fine-tuning-accuracy.png", "figures/kept-channels.png",
-        "figures/scales-lambda-0.png", "figures/scales-lambda-1e-5.png", "figures/scales-lambda-1e-4.png",
-        "figures/test-accuracy-ratio-50.png", "figures/test-accuracy-ratio-90.png",
+        "figures/scaling-factors.png", "figures/test-accuracy-ratio-50.png", "figures/test-accuracy-ratio-90.png",
     }  # fmt: skip
     for name in re.findall(r"\]\((figures/[^)]*)\)", (sweep / "report" / "report.md").read_text()):
         assert (sweep / "report" / name).exists()
@@ -80,8 +80,9 @@ def test_several_seeds_are_mean_and_sample_standard_deviation_with_n(seeds: Path
     assert len(correct) == 3
     cell = f"{statistics.mean(correct):.2f} ± {statistics.stdev(correct):.2f}"
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 50 % | 0 |")]
-    assert rows[0][2] == "3"
+    assert rows[0][2] == "3"  # the table of every stage; n stands there, and once in words
     assert rows[0][6] == cell
+    assert f"| {cell} |" in text.split("Every stage as a table")[0]
     assert "Mean ± sample standard deviation over n = 2 to 3 seeds." in text
     assert text.count("Test set: Accuracy: ") == 4 * (3 + 2)
     assert "λ = 0.0001" not in text
@@ -137,16 +138,18 @@ def test_two_networks_are_reported_side_by_side_and_never_mixed(make_sweep: Make
     text = report.build(folder).with_name("report.md").read_text()
     assert text.count("## Sparsity Training Accuracy over Epochs (") == 2
     assert "±" not in text
-    assert len(list((folder / "report" / "figures").glob("*.png"))) == 10
+    assert len(list((folder / "report" / "figures").glob("*.png"))) == 2 * 5 + 2  # cost and method are of both
 
 
 def test_figures_of_an_earlier_report_do_not_stay(make_sweep: Make) -> None:
     folder = make_sweep(lambdas=(0.0, 1e-4), ratios=(0.5,), epochs=3)
     report.build(folder)
-    assert (folder / "report" / "figures" / "scales-lambda-1e-4.png").exists()
-    shutil.rmtree(folder / "job_lambda=0.0001_ratio=0.5_seed=0")
-    report.build(folder)
+    (folder / "report" / "figures" / "scales-lambda-1e-4.png").write_bytes(b"of an earlier version")
+    report.build(folder, formats=["pdf"])
     assert not (folder / "report" / "figures" / "scales-lambda-1e-4.png").exists()
+    assert (folder / "report" / "figures" / "cost.pdf").exists()
+    report.build(folder)
+    assert not (folder / "report" / "figures" / "cost.pdf").exists()
 
 
 def test_a_training_that_diverged_is_reported(make_sweep: Make) -> None:
@@ -162,7 +165,7 @@ def test_a_training_without_recorded_scales_leaves_its_section_out(make_sweep: M
         path.write_text("{}")
     text = report.build(folder).with_name("report.md").read_text()
     assert text.count("Left out: no scaling factors are recorded for this training.") == 1
-    assert (folder / "report" / "figures" / "scales-lambda-1e-4.png").exists()
+    assert (folder / "report" / "figures" / "scaling-factors.png").exists()
 
 
 def test_no_finished_job_is_an_error_that_names_the_next_command(make_sweep: Make, tmp_path: Path) -> None:

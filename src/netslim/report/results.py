@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netslim.experiment.records import FinetuneRecord, FinishedJob, Test, TrainRecord
+from netslim.experiment.records import FinetuneRecord, FinishedJob, Metric, Test, TrainRecord
 from netslim.report.render.document import slug
 
 Trained = TrainRecord | FinetuneRecord
@@ -52,6 +52,15 @@ def tests(job: FinishedJob) -> dict[str, Test | None]:
     return dict(zip(STAGES, (job.slim.dense.test, job.slim.small.test, job.slim.recalibrated.test, tuned), strict=True))
 
 
+ByStage = dict[str, MeanStd | None]
+
+
+def by_stage(jobs: Sequence[FinishedJob]) -> ByStage:
+    """The test at each stage, over the seeds."""
+    found = [tests(job) for job in jobs]
+    return {stage: mean_std(test.score for of in found if (test := of[stage])) for stage in STAGES}
+
+
 @dataclass(frozen=True)
 class Group:
     """The jobs that may be compared and averaged: same network, same data, same settings but λ, ratio and seed."""
@@ -79,13 +88,17 @@ class Group:
     def seeds(self) -> list[int]:
         return sorted({job.seed for job in self.jobs})
 
+    @property
+    def metric(self) -> Metric:
+        return self.jobs[0].train.metric
+
     def file(self, name: str) -> str:
-        """The name of a PNG file, with this group's label when there are several: the whole label, or its beginning and
-        a number, because file systems take 255 bytes."""
+        """The name of a figure's files, with this group's label when there are several: the whole label, or its
+        beginning and a number, because file systems take 255 bytes."""
         label = slug(self.label)
         if len(label) > 80:
             label = f"{label[:80].rstrip('-.')}-{zlib.crc32(label.encode()):08x}"
-        return "-".join(filter(None, (label, name))) + ".png"
+        return "-".join(filter(None, (label, name)))
 
     def at(self, strength: float, ratio: float) -> list[FinishedJob]:
         """The jobs of one λ and one ratio, one per seed, in the order of the seeds."""
@@ -124,14 +137,20 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield prefix + key, value
 
 
-def groups(jobs: Sequence[FinishedJob]) -> list[Group]:
+def groups(jobs: Sequence[FinishedJob], origins: Sequence[str] | None = None) -> list[Group]:
     """Jobs grouped by what they may be averaged over, each group sorted by λ, ratio and seed.
+
+    Args:
+        origins: the folder of every job; jobs of several folders are never averaged. Default: all of one.
 
     Raises:
         ValueError: two jobs of one group have the same λ, ratio and seed, so they cannot be told apart.
     """
     found: Found = {}
-    for job, label in zip(jobs, _differences(jobs, named=False), strict=True):
+    labels = _differences(jobs, named=False)
+    if origins and len(set(origins)) > 1:
+        labels = [", ".join(filter(None, pair)) for pair in zip(origins, labels, strict=True)]
+    for job, label in zip(jobs, labels, strict=True):
         found.setdefault((job.train.network, job.train.data, label), []).append(job)
     found = _split(found, lambda members: _differences(members, named=True))  # networks or data of the same name
     found = _split(found, _roots)

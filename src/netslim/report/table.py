@@ -1,12 +1,12 @@
-"""One row per job, and the rows as CSV."""
+"""The numbers as tidy tables: one row per job, per epoch, per γ; as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
-from netslim.experiment.records import FinishedJob
+from netslim.experiment.records import FinishedJob, TrainRecord
 from netslim.report.results import SMALL, share_under, tests
 
 Row = dict[str, str | int | float | None]
@@ -20,7 +20,7 @@ COLUMN = {
 
 def row(job: FinishedJob, label: str = "") -> Row:
     """One job as one flat row of the CSV. No time, date or machine: a resumed sweep gives the same bits."""
-    train, slim, tuned = job.train, job.slim, job.finetune
+    train, slim, tuned, metric = job.train, job.slim, job.finetune, job.train.metric.name
     cells: Row = {
         "part": label,
         "network": train.network,
@@ -38,13 +38,13 @@ def row(job: FinishedJob, label: str = "") -> Row:
     for stage, record in (("train", train), ("finetune", tuned)):
         last = record.epochs[-1] if record else {}
         cells |= {f"{stage}_epochs": last.get("epoch")}
-        cells |= {f"{stage}_last_{key}": last.get(key) for key in ("train_accuracy", "val_accuracy")}
+        cells |= {f"{stage}_last_{key}": last.get(key) for key in (f"train_{metric}", f"val_{metric}")}
     for stage, test in tests(job).items():
         name = COLUMN[stage]
         cells |= {
             f"{name}_correct": test.correct if test else None,
             f"{name}_total": test.total if test else None,
-            f"{name}_accuracy": test.score if test else None,
+            f"{name}_{metric}": test.score if test else None,
             f"{name}_loss": test.loss if test else None,
         }
     cells |= {"dense_params": slim.dense.params, "slim_params": slim.small.params, "params_left": slim.params_left}
@@ -53,11 +53,28 @@ def row(job: FinishedJob, label: str = "") -> Row:
     return cells | {"train": train.name, "slim": slim.name, "finetune": tuned.name if tuned else None}
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV text: floats by `repr` (they read back to the same bits), None as an empty cell."""
+def epochs(job: FinishedJob, label: str = "") -> Iterator[Row]:
+    """One row per epoch of the job's trainings and column that was logged."""
+    for stage, record in (("train", job.train), ("finetune", job.finetune)):
+        labels: Row = {"part": label, "stage": stage, "lambda": job.strength, "seed": job.seed}
+        for epoch in record.epochs if record else ():
+            place: Row = {"ratio": None if stage == "train" else job.ratio, "epoch": epoch["epoch"]}
+            yield from ({**labels, **place, "what": what, "value": epoch[what]} for what in epoch if what != "epoch")
+
+
+def scales(train: TrainRecord, label: str = "") -> Iterator[Row]:
+    """One row per γ of a trained network."""
+    labels: Row = {"part": label, "lambda": train.strength, "seed": train.seed}
+    for layer, values in train.scales.items():
+        yield from ({**labels, "layer": layer, "channel": place, "scale": value} for place, value in enumerate(values))
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """Rows as CSV text: floats by `repr` (they read back to the same bits), None as an empty cell; "" without rows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0])
-    for cells in rows:
+    for place, cells in enumerate(rows):
+        if place == 0:
+            writer.writerow(cells)
         writer.writerow([repr(cell) if isinstance(cell, float) else cell for cell in cells.values()])
     return text.getvalue()

@@ -6,8 +6,12 @@ A block is shown by the macro of its ``kind`` in templates/blocks.html and templ
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,22 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Sentences that are read one by one."""
+
+    kind: ClassVar[str] = "points"
+    items: list[str]
+
+
+PHONE = 40  # letters that stand side by side on a phone
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of strings.
 
     Args:
         align: one letter per column: l(eft), r(ight), or w for text on the left that may run over several lines.
-        folded: the words behind which a long table is hidden until it is opened; "" shows it.
         grouped: draw a line where the first column changes.
     """
 
@@ -34,13 +48,16 @@ class Table:
     rows: list[list[str]]
     align: str
     caption: str
-    folded: str = ""
     grouped: bool = False
 
     @property
-    def narrow(self) -> bool:
-        """Whether it would be torn apart at the full width of the page."""
-        return len(self.align) <= 3 and "w" not in self.align
+    def look(self) -> str:
+        """few: it would be torn apart at the full width of the page; cards: too wide for a phone, where every row
+        becomes a list of its cells."""
+        letters = sum(max(map(len, column), default=0) for column in zip(*self.rows, strict=True))
+        if letters > PHONE and len(self.align) > 2:
+            return "cards"
+        return "few" if len(self.align) <= 3 and "w" not in self.align else ""
 
 
 @dataclass(frozen=True)
@@ -53,22 +70,38 @@ class Lines:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG figure; ``name`` is its file name under figures/, ``alt`` says in words what it shows."""
+    """A figure; ``name`` is that of its files under figures/, without their ending.
+
+    Args:
+        draw: draws it, ``draw(width=8.2)`` with the width in inches.
+        alt: says in words what it shows.
+        data: the file with the numbers in it, beside the page; "" for a drawing.
+    """
 
     kind: ClassVar[str] = "picture"
     name: str
-    png: bytes
+    draw: Callable[..., Figure]
     alt: str
     caption: str
+    data: str
 
 
-Block = Text | Table | Lines | Picture
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a line that opens them; on paper they are open."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    blocks: Sequence[Block]
+
+
+Block = Text | Points | Table | Lines | Picture | Fold
 
 
 @dataclass(frozen=True)
 class Section:
     title: str
-    blocks: list[Block]
+    blocks: Sequence[Block]
 
     @property
     def anchor(self) -> str:
@@ -88,7 +121,15 @@ class Document:
 
     @property
     def pictures(self) -> list[Picture]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
+        return [picture for section in self.sections for picture in _pictures(section.blocks)]
+
+
+def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield from _pictures(block.blocks)
+        elif isinstance(block, Picture):
+            yield block
 
 
 def slug(text: str) -> str:

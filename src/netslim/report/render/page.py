@@ -1,29 +1,28 @@
-"""A Document as one HTML file: no script, no other file, no network. Everything from a record is escaped."""
+"""A Document as one HTML file: no script, no network. Everything from a record is escaped."""
 
 from __future__ import annotations
 
-import base64
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from netslim.report.figures import palette
 from netslim.report.render.document import Document
+from netslim.report.render.images import Image
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render(document: Document) -> str:
-    """The whole page as text."""
+def render(document: Document, images: Mapping[str, Image]) -> str:
+    """The whole page as text; ``images``: of every picture of the document, by its name."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"words": words, "base64": encoded, "any": any}
-    return environment.get_template("page.html").render(document=document) + "\n"
-
-
-def encoded(data: bytes) -> str:
-    """Bytes as the text of a data: address."""
-    return base64.b64encode(data).decode("ascii")
+    environment.filters |= {"words": words, "any": any}
+    used = sorted({colour for image in images.values() for colour in image.colours})
+    dark = {colour: palette.dark(colour) for colour in used}
+    return environment.get_template("page.html").render(document=document, images=images, dark=dark) + "\n"
 
 
 def words(text: str) -> Markup:

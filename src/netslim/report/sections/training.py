@@ -1,117 +1,85 @@
-"""Sections about sparsity training: accuracy over the epochs, and where it leaves the scaling factors."""
+"""The section about sparsity training: accuracy, loss and dead γ over the epochs."""
 
 from __future__ import annotations
 
-from statistics import median
+from functools import partial
 
 from netslim.experiment.records import TrainRecord
-from netslim.report import figures, formats
+from netslim.report import formats
+from netslim.report.figures import curves
+from netslim.report.figures.curves import Panel
 from netslim.report.render.document import Picture, Section, Table, Text
-from netslim.report.results import SMALL, Group, curve, curve_metric, mean_std, scales, share_under
+from netslim.report.results import Group, curve, curve_metric, mean_std
 
-# What the curves show, and what the caption has to say about it.
-METRIC = {
-    "val_accuracy": (
-        "validation accuracy",
-        "Accuracy on the validation split after every epoch; the test set has no part in it.",
-    ),
-    "train_accuracy": (
-        "training accuracy",
-        "Training accuracy of every epoch: there is no validation split, and the test set waits for the last epoch.",
-    ),
-}
+NOTHING = "Left out: the epochs of this task have neither a result nor a loss."
+DEAD = "dead_1e-02"  # logged by every training of the command: share of |γ| < 1e-2
 
 
-def accuracy_over_epochs(group: Group) -> Section:
+def accuracy_over_epochs(group: Group) -> list[Section]:
     trained = {strength: group.trained(strength) for strength in group.lambdas}
-    metric = curve_metric([record for records in trained.values() for record in records])
-    name, how = METRIC[metric]
-    lines = {strength: curve(records, metric) for strength, records in trained.items()}
-    last = formats.by_lambda({strength: values[-1] for strength, (_, values) in lines.items() if values})
-    note = formats.seeds_note(len(records) for records in trained.values())
+    every = [record for records in trained.values() for record in records]
+    key = curve_metric(every)
+    unit, (name, how) = formats.unit(group.metric), shown(key, group)
+    panel = Panel("", f"{name}, %" if unit.percent else name, _curves(trained, key), unit.scale)
+    last = unit.by_lambda({strength: values[-1] for strength, (_, values) in panel.curves.items() if values})
+    panels = [panel, curves.last_quarter(panel)] if last else []
+    for column, label, scale in (("train_loss", "training loss", 1.0), (DEAD, "|γ| < 1e-2, %", 100.0)):
+        if all(column in epoch for record in every for epoch in record.epochs):
+            panels.append(Panel("", label, _curves(trained, column), scale))
     text = (
         "Look for what the penalty costs while it acts: a curve of λ > 0 that stays close to λ = 0 pays little for its "
-        f"sparsity, one that falls behind pays for it here. At the last epoch the {name} is {last}."
+        "sparsity, one that falls behind pays for it here."
     )
-    picture = Picture(
-        name=group.file("sparsity-training-accuracy"),
-        png=figures.curves({"": lines}, ylabel=f"{name}, %"),
-        alt=f"Line chart of {name} over epochs, one line per λ. At the last epoch: {last}.",
-        caption=f"{how} {note}",
-    )
-    table = Table(
-        head=["λ", "training", "validation", "test", *(f"|γ| < {formats.strength(bound)}" for bound in SMALL), "n"],
-        rows=[
-            [formats.strength(strength), *_ends(records), str(len(records))] for strength, records in trained.items()
-        ],
-        align="lrrrrrrr",
-        caption=f"At the last epoch, in %: accuracy, and the share of all |γ| under three bounds. {note}",
-    )
+    if last:
+        text += f" At the last epoch the {name} is {last}."
     source = Text("In the paper: equation 1, and “Training with Sparsity” in section 4.3.", quiet=True)
-    return Section("Sparsity Training Accuracy over Epochs", [Text(text), source, picture, table])
+    drawn = [found for found in panels if found]
+    shows = _picture(group, drawn, how, f"{name}: {last}") if drawn else Text(NOTHING)
+    heading = f"Sparsity Training {title(group)} over Epochs"
+    return [Section(heading, [Text(text), source, shows, _ends(group, trained)])]
 
 
-def _ends(records: list[TrainRecord]) -> list[str]:
-    """Accuracies at the last epoch and shares of small |γ|, as cells of a table."""
-    ends = [record.epochs[-1] for record in records]
-    cells = [mean_std(end[key] for end in ends if key in end) for key in ("train_accuracy", "val_accuracy")]
-    cells.append(mean_std(record.test.score for record in records))
-    cells += [mean_std(share_under(record, bound) for record in records if scales(record)) for bound in SMALL]
-    return [formats.percent(cell) for cell in cells]
-
-
-def distribution(group: Group, strength: float) -> Section:
-    """The histogram of one λ, on the bins and axes that all λ of the group share."""
-    title = f"Scaling Factor Distribution of {formats.label(strength)}"
-    records = group.trained(strength)
-    if not all(scales(record) for record in records):
-        return Section(title, [Text("Left out: no scaling factors are recorded for this training.")])
-    every = {value: [scales(record) for record in group.trained(value)] for value in group.lambdas}
-    edges = figures.bins([run for runs in every.values() for run in runs])
-    highest = max(float(figures.counts(runs, edges).max()) for runs in every.values())
-    thresholds = {
-        ratio: value.mean
-        for ratio in group.ratios
-        if (value := mean_std(job.slim.threshold for job in group.at(strength, ratio)))
-    }
-    png = figures.histogram(
-        figures.counts(every[strength], edges),
-        edges,
-        thresholds=thresholds,
-        look=figures.style(group.lambdas.index(strength), len(group.lambdas)),
-        top=max(2 * highest, 10.0),
+def _picture(group: Group, panels: list[Panel], how: str, last: str) -> Picture:
+    return Picture(
+        name=group.file("sparsity-training-accuracy"),
+        draw=partial(curves.curves, panels, columns=2),
+        alt=f"Line charts over epochs, one line per λ: {formats.listing([panel.ylabel for panel in panels])}. At the "
+        f"last epoch, {last}.",
+        caption=how,
+        data="epochs.csv",
     )
-    said = _scales_said(group, strength)
-    note = "One run (n = 1)."
-    if len(records) > 1:
-        note = f"Mean count over n = {len(records)} seeds, with ± one sample standard deviation."
-    caption = (
-        f"Channels per bin of |γ| over all BatchNorm layers; the same {len(edges) - 1} bins and axes for every λ, "
-        f"counts on a logarithmic scale. The lines mark the largest |γ| that each ratio removes. {note}"
-    )
-    picture = Picture(
-        group.file(f"scales-lambda-{formats.strength(strength)}"), png, f"Histogram of |γ|. {said}", caption
-    )
-    text = Text(
-        f"Look for how much gathers at the left edge: the method rests on these channels being cheap to remove. {said}"
-    )
-    source = Text("In the paper: “Channel Sparsity Regularization” in section 5, figure 4.", quiet=True)
-    return Section(title, [text, source, picture])
 
 
-def _scales_said(group: Group, strength: float) -> str:
-    """Number of γ, share near zero, median and largest, beside λ = 0 when the sweep has it."""
-    records = group.trained(strength)
-    runs = [[value for value in scales(record) if value == value] for record in records]
-    middle, most = mean_std(median(run) for run in runs if run), mean_std(max(run) for run in runs if run)
-    lost = sum(len(scales(record)) for record in records) - sum(len(run) for run in runs)
-    if not middle or not most:
-        return "Training diverged: no γ is a number."
-    small = formats.percent(mean_std(share_under(record, 1e-2) for record in records if scales(record)))
-    base = formats.percent(mean_std(share_under(record, 1e-2) for record in group.trained(0.0) if scales(record)))
-    against = f" (λ = 0: {base} %)" if strength and 0.0 in group.lambdas else ""
-    said = (
-        f"Of the {formats.count(len(scales(records[0])))} |γ|, {small} % are under 1e-2{against}; the median is "
-        f"{middle.mean:.3g} and the largest {most.mean:.3g}."
-    )
-    return f"{said} {lost} γ are not a number and are not drawn." if lost else said
+def title(group: Group) -> str:
+    name = formats.unit(group.metric).name
+    return name[:1].upper() + name[1:]
+
+
+def shown(key: str, group: Group) -> tuple[str, str]:
+    """What curves of this column show, and what the caption has to say about it."""
+    name = formats.unit(group.metric).name
+    if key.startswith("val_"):
+        how = "on the validation split after every epoch; the test set has no part in it."
+        return f"validation {name}", f"{title(group)} {how}"
+    how = "of every epoch: there is no validation split, and the test set waits for the last epoch."
+    return f"training {name}", f"Training {name} {how}"
+
+
+def _curves(trained: dict[float, list[TrainRecord]], column: str) -> dict[float, curves.Curve]:
+    return {strength: curve(records, column) for strength, records in trained.items()}
+
+
+def _ends(group: Group, trained: dict[float, list[TrainRecord]]) -> Table:
+    """The last epoch of every λ."""
+    unit = formats.unit(group.metric)
+    rows = []
+    for strength, records in trained.items():
+        ends = [record.epochs[-1] for record in records]
+        cells = [
+            mean_std(end[key] for end in ends if key in end)
+            for key in (f"train_{group.metric.name}", f"val_{group.metric.name}")
+        ]
+        cells.append(mean_std(record.test.score for record in records))
+        rows.append([formats.strength(strength), *map(unit.cell, cells)])
+    head = ["λ", "training", "validation", "test"]
+    return Table(head, rows, "lrrr", f"{unit.axis.replace(', %', ' in %').capitalize()} at the last epoch.")

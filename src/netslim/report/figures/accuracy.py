@@ -1,0 +1,125 @@
+"""What a network can do: at each stage, over the prune ratios, and against what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from netslim.report import formats
+from netslim.report.figures import canvas, palette
+from netslim.report.results import MeanStd
+
+FEW = 12  # λ up to which every point has its value beside it
+
+
+@canvas.drawn
+def stages(values: Mapping[float, Mapping[str, MeanStd | None]], *, metric: str, scale: float, width: float) -> Figure:
+    """A dot per λ and stage: up to FEW λ a row for each with its value, else a panel per stage over λ."""
+    return (_rows if len(values) <= FEW else _over_strengths)(values, metric, scale, width)
+
+
+def _rows(values: Mapping[float, Mapping[str, MeanStd | None]], metric: str, scale: float, width: float) -> Figure:
+    names = list(next(iter(values.values())))
+    height = 0.2 * (len(values) + 0.8) * len(names) + 0.5
+    figure, (ax,) = canvas.panels(1, 1, width=width, height=height)
+    for index, (strength, cells) in enumerate(values.items()):
+        look = palette.series(index, len(values)) | {"linestyle": "none", "markersize": 6}
+        known = {place: value for place, stage in enumerate(names) if (value := cells[stage])}
+        ys = [place * (len(values) + 0.8) + index for place in known]
+        xs = [scale * value.mean for value in known.values()]
+        errors = [scale * (value.std or 0.0) for value in known.values()]
+        ax.errorbar(xs, ys, xerr=errors if any(errors) else None, label=formats.label(strength), **look)
+        for x, y, error in zip(xs, ys, errors, strict=True):
+            ax.annotate(f"{x:.2f}", (x + error, y), (7, 0), textcoords="offset points", va="center", fontsize="small")
+    middles = [place * (len(values) + 0.8) + (len(values) - 1) / 2 for place in range(len(names))]
+    ax.set_yticks(middles, names, color=palette.INK)
+    ax.set(ylim=(middles[-1] + len(values) / 2 + 0.3, -0.8), xlabel=metric)
+    ax.margins(x=0.12)
+    ax.grid(visible=False, axis="y")
+    canvas.legend(figure, [ax])
+    return figure
+
+
+def _over_strengths(
+    values: Mapping[float, Mapping[str, MeanStd | None]], metric: str, scale: float, width: float
+) -> Figure:
+    figure, (ax,) = canvas.panels(1, 1, width=width, height=3.0)
+    strengths = list(values)
+    for index, stage in enumerate(next(iter(values.values()))):
+        known = {place: cells[stage] for place, cells in enumerate(values.values()) if cells[stage]}
+        look = palette.series(index, 4) | {"linestyle": "none"}
+        canvas.points(ax, known, scale, label=stage, **look)  # type: ignore[arg-type]
+    shown = range(0, len(strengths), -(-len(strengths) // int(width)))
+    ax.set_xticks(list(shown), [formats.strength(strengths[place]) for place in shown])
+    ax.set(xlabel="λ, each value one place", ylabel=metric)
+    canvas.legend(figure, [ax])
+    return figure
+
+
+@canvas.drawn
+def ratios(
+    panels: Mapping[str, Mapping[float, Mapping[float, MeanStd]]], *, metric: str, scale: float, width: float
+) -> Figure:
+    """The test result over the prune ratio, 0 being the dense network: a panel per stage, a line per λ."""
+    strengths = sorted({strength for lines in panels.values() for strength in lines})
+    figure, axes = canvas.panels(len(panels), len(panels), width=width, height=2.9)
+    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+        for strength, values in lines.items():
+            look = palette.series(strengths.index(strength), len(strengths))
+            known = {100 * ratio: value for ratio, value in values.items()}
+            canvas.points(ax, known, scale, label=formats.label(strength), **look)
+        ax.set(title=title, xlabel="channels asked to go, %")
+    axes[0].set_ylabel(metric)
+    canvas.legend(figure, axes)
+    return figure
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a network costs and what it can do."""
+
+    params: float
+    macs: float
+    result: MeanStd
+
+
+@dataclass(frozen=True)
+class Path:
+    """The networks of one λ, from the dense one to the smallest."""
+
+    label: str
+    points: Sequence[Point]
+
+
+@canvas.drawn
+def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> Figure:
+    """The test result over MACs and over parameters, both on logarithmic axes; a ring marks each dense network."""
+    figure, axes = canvas.panels(2, 2, width=width, height=3.1, sharey=True)
+    for ax, size, name in zip(axes, ("params", "macs"), ("parameters", "MACs for one input"), strict=True):
+        for index, path in enumerate(paths):
+            look = palette.series(index, len(paths))
+            known = {getattr(point, size): point.result for point in path.points if getattr(point, size) > 0}
+            canvas.points(ax, known, scale, label=path.label, **look)
+            _ring(ax, getattr(path.points[0], size), scale * path.points[0].result.mean)
+        _log(ax, name)
+    axes[0].set_ylabel(metric)
+    axes[1].set_ylabel("" if width >= canvas.NARROW else metric)
+    canvas.legend(figure, axes)
+    return figure
+
+
+def _ring(ax: Axes, x: float, y: float) -> None:
+    look = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "color": palette.INK, "linestyle": "none"}
+    ax.plot([x], [y], label="dense network", **look)  # type: ignore[arg-type]
+
+
+def _log(ax: Axes, name: str) -> None:
+    ax.set_xscale("log")
+    ax.set_xlabel(f"{name} (log)")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formats.short(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())

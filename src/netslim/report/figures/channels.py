@@ -1,0 +1,64 @@
+"""Channels that are kept in every layer: layer × λ, the numbers in the cells, the share as their colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from netslim.report import formats
+from netslim.report.figures import canvas, palette
+
+READABLE = 0.3  # inches a number needs
+MANY = 1500  # cells of a panel from which on they are one image: the page stays small
+
+
+@canvas.drawn
+def kept(
+    names: Sequence[str], channels: Sequence[int], panels: Mapping[float, Mapping[float, list[float]]], *, width: float
+) -> Figure:
+    """A panel per ratio with a column per λ and a row per BatchNorm layer, the first layer on top.
+
+    Args:
+        names, channels: of every layer of the dense network.
+        panels: ratio -> λ -> channels kept in every layer (the mean over seeds).
+    """
+    row = 0.2 if len(names) <= 40 else max(0.05, 12 / len(names))
+    figure, axes = canvas.panels(len(panels), len(panels), width=width, height=row * len(names) + 0.6, sharey=True)
+    for ax, (ratio, columns) in zip(axes, panels.items(), strict=True):
+        space = (width - 1) / (len(panels) if width >= canvas.NARROW else 1) / len(columns)
+        _panel(ax, channels, columns, numbers=row >= 0.2 and space >= READABLE)
+        strengths = [formats.strength(value) for value in columns]
+        shown = range(0, len(strengths), max(1, round(0.45 / space)))
+        ax.set_xticks([place + 0.5 for place in shown], [strengths[place] for place in shown])
+        ax.set(title=f"{formats.ratio(ratio)} of the channels removed", xlabel="λ", xlim=(0, len(columns)))
+    step = 1 if row >= 0.2 else max(1, len(names) // 30)
+    for ax in axes if width < canvas.NARROW else axes[:1]:
+        ax.set_yticks([place + 0.5 for place in range(0, len(names), step)], names[::step])
+        ax.set_ylim(len(names), 0)
+    return figure
+
+
+def _panel(ax: Axes, channels: Sequence[int], columns: Mapping[float, list[float]], *, numbers: bool) -> None:
+    shares = [[value / of for value, of in zip(values, channels, strict=True)] for values in columns.values()]
+    if len(shares) * len(channels) > MANY:
+        colours = [[to_rgb(palette.shade(share)) for share in row] for row in zip(*shares, strict=True)]
+        ax.imshow(colours, extent=(0, len(shares), len(channels), 0), aspect="auto", interpolation="nearest")
+    for x, (column, values) in enumerate(zip(shares, columns.values(), strict=True)):
+        if len(shares) * len(channels) <= MANY:
+            _cells(ax, x, column)
+        for y, value in enumerate(values if numbers else ()):
+            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize="small")
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(False)
+
+
+def _cells(ax: Axes, x: int, shares: Sequence[float]) -> None:
+    for y, share in enumerate(shares):
+        look = {"facecolor": palette.shade(share), "edgecolor": palette.GRID, "linewidth": 0.4}
+        ax.add_patch(Rectangle((x, y), 1, 1, **look))  # type: ignore[arg-type]

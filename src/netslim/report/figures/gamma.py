@@ -1,0 +1,89 @@
+"""The distribution of |γ| of every λ: one figure of stacked rows on shared axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from netslim.report import formats
+from netslim.report.figures import canvas, palette
+
+SMALLEST = 1e-4  # where the logarithmic axis begins: smaller |γ|, and 0, are in its first bin
+
+
+@dataclass(frozen=True)
+class Row:
+    """One λ. ``table``: channels per bin, linear and logarithmic, shape (networks, bins); ``thresholds``: the largest
+    |γ| that each ratio removes."""
+
+    strength: float
+    linear: np.ndarray
+    log: np.ndarray
+    thresholds: Mapping[float, float]
+
+
+def bins(all_scales: Sequence[Sequence[float]], *, number: int = 50) -> np.ndarray:
+    """Edges of shape (number + 1,) from 0 to the largest |γ| of all networks, for histograms on a common axis."""
+    return np.linspace(0.0, _largest(all_scales), number + 1)
+
+
+def log_bins(all_scales: Sequence[Sequence[float]], *, number: int = 50) -> np.ndarray:
+    """Edges of shape (number + 1,) from SMALLEST to the largest |γ|, in equal steps of its logarithm."""
+    return np.geomspace(SMALLEST, max(_largest(all_scales), 10 * SMALLEST), number + 1)
+
+
+def _largest(all_scales: Sequence[Sequence[float]]) -> float:
+    return max((value for scales in all_scales for value in scales if np.isfinite(value)), default=0.0) or 1.0
+
+
+def counts(all_scales: Sequence[Sequence[float]], edges: np.ndarray) -> np.ndarray:
+    """Channels per bin, one row per network: shape (networks, bins). Values under the first edge fall in the first
+    bin, those that are not finite in none."""
+    finite = [np.asarray(scales, dtype=float)[np.isfinite(scales)] for scales in all_scales]
+    return np.stack([np.histogram(np.maximum(values, edges[0]), edges)[0] for values in finite])
+
+
+@canvas.drawn
+def distributions(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, *, width: float) -> Figure:
+    """A row per λ: on the left |γ| itself, on the right its logarithm; mean counts on a logarithmic axis."""
+    height = max(0.34, min(1.25, 14 / len(rows)))
+    figure, axes = _grid(len(rows), width=width, height=height)
+    top = max(2.0 * max(float(row.linear.mean(0).max()) for row in rows), 10.0)
+    for index, (row, (left, right)) in enumerate(zip(rows, axes, strict=True)):
+        look = palette.series(index, len(rows))
+        for ax, table, edges in ((left, row.linear, linear), (right, row.log, log)):
+            _row(ax, table, edges, row.thresholds, look["color"], top)
+        left.set_ylabel(formats.label(row.strength), rotation=0, ha="right", va="center")
+    axes[-1][0].set_xlabel("|γ|")
+    axes[-1][1].set_xlabel("|γ|, logarithmic")
+    canvas.legend(figure, [axes[0][0]])
+    return figure
+
+
+def _grid(rows: int, *, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+    figure = Figure(figsize=(width, height * rows + 0.8), layout=ConstrainedLayoutEngine(hspace=0.0, h_pad=0.02))
+    axes = figure.subplots(rows, 2, squeeze=False, sharex="col", sharey=True)
+    for _, right in axes:
+        right.set_xscale("log")
+        right.xaxis.set_major_formatter(lambda value, _: formats.strength(value))
+    return figure, axes.tolist()
+
+
+def _row(
+    ax: Axes, table: np.ndarray, edges: np.ndarray, thresholds: Mapping[float, float], colour: str, top: float
+) -> None:
+    mean, lowest = table.mean(axis=0), 0.7 / len(table)
+    ax.stairs(mean, edges, fill=True, color=colour, alpha=0.4, baseline=lowest)
+    ax.stairs(mean, edges, color=colour, baseline=lowest)
+    for index, (ratio, threshold) in enumerate(thresholds.items()):
+        style = palette.LINES[1:][index % 5]
+        label = f"up to here {formats.ratio(ratio)} is removed"
+        ax.axvline(max(threshold, edges[0]), color=palette.INK, linewidth=1.2, linestyle=style, label=label)
+    ax.set(yscale="log", ylim=(lowest, top), xlim=(edges[0], edges[-1]))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.minorticks_off()

@@ -1,0 +1,177 @@
+"""The first screen: the result in words, as a table, and as accuracy over cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from netslim.experiment.records import FinishedJob
+from netslim.report import formats, intervals
+from netslim.report.figures import accuracy
+from netslim.report.render.document import Block, Fold, Lines, Picture, Points, Section, Table, Text
+from netslim.report.results import STAGES, Group, MeanStd, by_stage, mean_std, tests
+from netslim.report.sections.verdict import Verdict
+
+Row = tuple[Group, float, float, list[FinishedJob]]  # group, ratio, λ, its jobs
+SENTENCES = 4  # groups up to which each has all its sentences; of more, each has its first
+
+
+def summary(groups: Sequence[Group], unfinished: Sequence[str]) -> Section:
+    """Sentences, main table, the picture that says all, every stage as a table, and the jobs that are missing."""
+    blocks: list[Block] = [Points(_sentences(groups)), main_table(groups), _over_cost(groups)]
+    blocks += [_over_ratios(group) for group in groups if len(group.ratios) > 2]
+    blocks.append(Fold("Every stage as a table", [_every_stage(groups)]))
+    if unfinished:
+        many = "One job of the sweep has" if len(unfinished) == 1 else f"{len(unfinished)} jobs of the sweep have"
+        forget = "To forget those that were a mistake, remove sweep.json."
+        blocks += [Text(f"{many} not finished yet. {forget} To run just one:"), Lines(list(unfinished))]
+    return Section("Summary", blocks)
+
+
+def _rows(groups: Sequence[Group]) -> list[Row]:
+    return [
+        (group, ratio, strength, jobs)
+        for group in groups
+        for ratio in group.ratios
+        for strength in group.lambdas
+        if (jobs := group.at(strength, ratio))
+    ]
+
+
+def _sentences(groups: Sequence[Group]) -> list[str]:
+    found = [(group, Verdict(group).sentences()) for group in groups]
+    if len(groups) > SENTENCES:
+        found = [(group, sentences[:1]) for group, sentences in found]
+    return [f"{group.label}: {text}" if group.label else text for group, texts in found for text in texts]
+
+
+def main_table(groups: Sequence[Group]) -> Table:
+    """What a reader looks for: the result first, the rest in `_every_stage`."""
+    rows = _rows(groups)
+    stage = next(s for s in reversed(STAGES) if any(tests(job)[s] for *_, jobs in rows for job in jobs))
+    table = Table(
+        head=[stage, "95 %", "ratio", "λ", "parameters", "MACs"],
+        rows=[_result(row, stage) for row in rows],
+        align="llllrr",
+        caption=f"Test {_metrics(groups)} {stage}{_images(rows)}. Parameters and MACs: how many times fewer than in "
+        f"the dense network. {formats.seeds_note(len(jobs) for *_, jobs in rows)}",
+    )
+    return _with_label(table, rows, groups)
+
+
+def _result(row: Row, stage: str) -> list[str]:
+    group, ratio, strength, jobs = row
+    found = [test for job in jobs if (test := tests(job)[stage])]
+    slims = [job.slim for job in jobs]
+    return [
+        formats.unit(group.metric).cell(mean_std(test.score for test in found)),
+        formats.interval(intervals.share(found)),
+        formats.ratio(ratio),
+        formats.strength(strength),
+        formats.times(sum(s.dense.params for s in slims), sum(s.small.params for s in slims)),
+        formats.times(sum(s.dense.macs for s in slims), sum(s.small.macs for s in slims)),
+    ]
+
+
+def _metrics(groups: Sequence[Group]) -> str:
+    return formats.listing(
+        formats.distinct(formats.unit(group.metric).axis.replace(", %", " in %") for group in groups)
+    )
+
+
+def _images(rows: Sequence[Row]) -> str:
+    """On how many images, where the tests counted them."""
+    totals = {test.total for *_, jobs in rows for job in jobs for test in tests(job).values() if test}
+    known = sorted(total for total in totals if total)
+    if not known:
+        return ""
+    return f" on {formats.listing([formats.count(total) for total in known])} images, with its Wilson interval"
+
+
+def _with_label(table: Table, rows: Sequence[Row], groups: Sequence[Group]) -> Table:
+    if len(groups) == 1:
+        return table
+    labelled = [[group.label, *cells] for (group, *_), cells in zip(rows, table.rows, strict=True)]
+    return replace(table, head=["group", *table.head], rows=labelled, align="w" + table.align, grouped=True)
+
+
+def _every_stage(groups: Sequence[Group]) -> Table:
+    rows = _rows(groups)
+    table = Table(
+        head=["ratio", "λ", "n", *STAGES, "parameters left", "MACs left", "removed"],
+        rows=[_stages(row) for row in rows],
+        align="ll" + "r" * 8,
+        caption=f"Test {_metrics(groups)}; a training is tested once, after its last epoch. Ratio: share of channels "
+        "asked to go; removed: share that went. Parameters and MACs left, in % of the dense network.",
+        grouped=True,
+    )
+    return _with_label(table, rows, groups)
+
+
+def _stages(row: Row) -> list[str]:
+    """n, the test at every stage, what is left and what was removed."""
+    group, ratio, strength, jobs = row
+    cells = [formats.ratio(ratio), formats.strength(strength), str(len(jobs))]
+    for value in by_stage(jobs).values():
+        own = f" (n = {value.n})" if value and value.n != len(jobs) else ""
+        cells.append(formats.unit(group.metric).cell(value) + own)
+    cells.append(formats.percent(mean_std(job.slim.params_left for job in jobs), digits=1))
+    cells.append(formats.percent(mean_std(job.slim.macs_left for job in jobs), digits=1))
+    removed = [job.slim.removed / job.slim.prunable for job in jobs]
+    same = len(set(removed)) == 1  # the rule: k follows from the ratio, not from the seed
+    return [*cells, formats.percent(mean_std(removed[:1] if same else removed))]
+
+
+def _over_cost(groups: Sequence[Group]) -> Picture:
+    """The test result over parameters and MACs: everything in the folder, the dense networks marked."""
+    paths = [_path(group, strength) for group in groups for strength in group.lambdas]
+    unit = formats.unit(groups[0].metric)
+    smallest = min((point for path in paths for point in path.points[1:]), key=lambda point: point.params)
+    return Picture(
+        name="cost",
+        draw=partial(accuracy.cost, paths, metric=f"test {unit.axis}", scale=unit.scale),
+        alt=f"Test {unit.name} over parameters and over MACs, a line per λ from its dense network to its smallest. The "
+        f"smallest has {formats.count(smallest.params)} parameters and {unit.text(smallest.result.mean)}.",
+        caption=f"Test {unit.name} at the end, over what the network costs. A line per λ goes from the dense network "
+        "(ring) through the prune ratios to the smallest.",
+        data="results.csv",
+    )
+
+
+def _path(group: Group, strength: float) -> accuracy.Path:
+    points: list[accuracy.Point] = []
+    for ratio in group.ratios:
+        jobs = group.at(strength, ratio)
+        if not jobs:
+            continue
+        known = {stage: value for stage, value in by_stage(jobs).items() if value}
+        slims = [job.slim for job in jobs]
+        if not points:
+            points.append(accuracy.Point(slims[0].dense.params, slims[0].dense.macs, known["dense"]))
+        params, macs = (
+            sum(sizes) / len(slims) for sizes in zip(*((s.small.params, s.small.macs) for s in slims), strict=True)
+        )
+        points.append(accuracy.Point(params, macs, list(known.values())[-1]))
+    return accuracy.Path(", ".join(filter(None, (group.label, formats.label(strength)))), points)
+
+
+def _over_ratios(group: Group) -> Picture:
+    """The test result over the prune ratio, as in figure 5 of the paper."""
+    panels: dict[str, dict[float, dict[float, MeanStd]]] = {}
+    for strength in group.lambdas:
+        cells = {ratio: by_stage(found) for ratio in group.ratios if (found := group.at(strength, ratio))}
+        dense = next(iter(cells.values()))["dense"]
+        for stage in STAGES[1:]:
+            known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
+            if known and dense:
+                panels.setdefault(stage, {})[strength] = {0.0: dense, **known}
+    unit = formats.unit(group.metric)
+    return Picture(
+        name=group.file("test-accuracy-over-ratios"),
+        draw=partial(accuracy.ratios, panels, metric=f"test {unit.axis}", scale=unit.scale),
+        alt=f"Test {unit.name} over prune ratios {formats.listing([formats.ratio(r) for r in group.ratios])}: a panel "
+        f"for {formats.listing(list(panels))}, a line per λ. The numbers are those of the table.",
+        caption=f"Test {unit.name} over the prune ratio, from the dense network at 0, as in figure 5 of the paper.",
+        data="results.csv",
+    )
