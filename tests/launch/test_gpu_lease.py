@@ -1,12 +1,13 @@
-"""Leases of fake devices, taken by real processes. Oracle: the log of who held what and when, read afterwards."""
+"""Leases of fake devices, taken by real processes. Oracle: who says that it holds what, asked in turns."""
 
-import math
 import multiprocessing
 import os
+import random
 import signal
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from netslim.launch import job as one_job
 
 DEVICES = ["0", "1", "2"]
 PROCESSES = multiprocessing.get_context("fork")
-SLACK = 0.5  # seconds that a look at the locks may take on a busy machine
+PATIENCE = 60  # seconds after which something never happens, on a busy machine too
 
 
 @pytest.fixture(autouse=True)
@@ -27,69 +28,77 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 class Job:
-    """A process that holds ``count`` devices for some seconds."""
+    """A process that holds ``count`` devices until it is told to release them."""
 
-    def __init__(self, seconds: float, count: int = 1) -> None:
-        self.told, tell = PROCESSES.Pipe(duplex=False)
-        self.process = PROCESSES.Process(target=self._work, args=(tell, seconds, count))
+    def __init__(self, count: int = 1) -> None:
+        self.told, tell = PROCESSES.Pipe()
+        self.process = PROCESSES.Process(target=self._work, args=(tell, count))
         self.process.start()
         tell.close()
 
     @staticmethod
-    def _work(tell: Connection, seconds: float, count: int) -> None:
-        asked = time.monotonic()
+    def _work(tell: Connection, count: int) -> None:
         with gpu_lease.hold(DEVICES, count) as held:
-            tell.send((held, asked, time.monotonic()))
-            time.sleep(seconds)
-            released = time.monotonic()
-        tell.send(released)
+            tell.send(held)
+            tell.recv()
 
-    def end(self) -> None:
+    def release(self) -> None:
+        self.told.send("enough")
         self.told.close()
-        self.process.join(10)
+        self.process.join(PATIENCE)
         self.process.close()
 
 
+def next_holders(waiting: list[Job], number: int) -> list[tuple[Job, list[str]]]:
+    """The next jobs of those that wait to say which devices they hold; they wait no longer."""
+    found: list[tuple[Job, list[str]]] = []
+    while len(found) < number:
+        ready = wait([job.told for job in waiting], PATIENCE)
+        assert ready, "a device is free and nobody takes it"
+        for job in [job for job in waiting if job.told in ready]:
+            waiting.remove(job)
+            found.append((job, job.told.recv()))
+    assert len(found) == number, "more hold devices than there are"
+    return found
+
+
 def test_twelve_uneven_jobs_on_three_devices():
-    jobs = [Job(seconds) for seconds in (0.9, 0.1, 0.3, 0.1, 0.6, 0.2, 1.2, 0.1, 0.4, 0.1, 0.2, 0.5)]
-    held = []  # (device, asked, taken, released) of each job
-    for job in jobs:
-        (device,), asked, taken = job.told.recv()
-        held.append((device, asked, taken, job.told.recv()))
-        job.end()
-    for device in DEVICES:
-        mine = sorted((taken, released) for name, _, taken, released in held if name == device)
-        following = [*(taken for taken, _ in mine[1:]), math.inf]
-        for (_, released), taken in zip(mine, following, strict=True):
-            assert released <= taken  # never held by two
-            waiting = any(asked < released and other > released + SLACK for _, asked, other, _ in held)
-            assert not waiting or taken <= released + SLACK  # never idle while a job waits
+    """In turns that no clock decides: one job releases its device, and one that waits takes just that one."""
+    waiting, order = [Job() for _ in range(12)], random.Random(0)
+    holding = next_holders(waiting, 3)
+    assert sorted(device for _, (device,) in holding) == DEVICES
+    while waiting:
+        job, (device,) = holding.pop(order.randrange(len(holding)))
+        assert not wait([other.told for other in waiting], 0.2)  # never held by two: all others wait
+        job.release()
+        ((other, taken),) = next_holders(waiting, 1)
+        assert taken == [device]  # never idle while a job waits
+        holding.append((other, taken))
+    for job, _ in holding:
+        job.release()
 
 
 def test_jobs_that_want_two_of_three_do_not_block_each_other(monkeypatch):
     take = gpu_lease._take
     monkeypatch.setattr(gpu_lease, "_take", lambda files, wanted, mine, held: take(files, 1, mine, held))  # one by one
-    jobs = [Job(0.05, count=2) for _ in range(6)]
-    for job in jobs:
-        assert job.told.poll(20)
-        assert len(set(job.told.recv()[0])) == 2
-        job.told.recv()
-        job.end()
+    waiting = [Job(count=2) for _ in range(6)]
+    while waiting:
+        ((job, held),) = next_holders(waiting, 1)
+        assert len(set(held)) == 2
+        job.release()
 
 
 def test_a_killed_holder_releases_its_device():
-    holders = [Job(60) for _ in DEVICES]
-    devices = [holder.told.recv()[0] for holder in holders]
+    holders = [Job() for _ in DEVICES]
+    devices = [holder.told.recv() for holder in holders]
     assert sorted(devices) == [["0"], ["1"], ["2"]]
-    waiter = Job(0)
+    waiter = Job()
     assert not waiter.told.poll(0.3)
     os.kill(holders[1].process.pid, signal.SIGKILL)
-    assert waiter.told.poll(5)
-    assert waiter.told.recv()[0] == devices[1]
-    waiter.end()
-    for holder in holders:
-        holder.process.kill()
-        holder.end()
+    assert waiter.told.poll(PATIENCE)
+    assert waiter.told.recv() == devices[1]
+    for job in (holders[0], holders[2], waiter):
+        job.release()
 
 
 def test_more_devices_than_there_are_is_refused():
@@ -122,6 +131,13 @@ def test_the_locks_are_the_users_own_on_this_machine(monkeypatch):
     assert gpu_lease.folder().name == f"netslim-{os.getuid()}"
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a lease looks at of a job."""
+
+    data: Callable[[], object]
+
+
 LEASED = [  # launcher, trainer.devices, what the job sees before and after its first data
     ("basic", 1, "4,6,7", "4"),
     ("joblib", 1, "4,6,7", "4"),
@@ -141,11 +157,10 @@ def test_who_leases_and_when(launcher, devices, before, after, monkeypatch):
     hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}})
     monkeypatch.setattr(one_job, "_hydra", lambda: hydra)
     settings = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}})
-    arguments = {"data": dict}
     with ExitStack() as until:
-        one_job._lease(settings, arguments, until)
+        asked = one_job._lease(settings, Needs(data=dict), until)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == before
-        arguments["data"]()
+        asked.data()
         assert os.environ["CUDA_VISIBLE_DEVICES"] == after
     for device in "467":
         with gpu_lease.hold([device]):  # all are free again
