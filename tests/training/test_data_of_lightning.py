@@ -28,6 +28,13 @@ class SeveralTrain(Plain):
         return sum(F.cross_entropy(self(x), y) for x, y in batch.values())
 
 
+class MovesSeveral(SeveralTrain):
+    """Its hook knows the training batch, one of each loader, and the validation batch."""
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return {name: [x + 1, y] for name, (x, y) in batch.items()} if isinstance(batch, dict) else batch
+
+
 def mixup(picked):
     x, y = (torch.stack(part) for part in zip(*picked, strict=True))
     return 0.7 * x + 0.3 * x.flip(0), y, y.flip(0), 0.7
@@ -207,6 +214,18 @@ CASES = {
     "several training loaders": case(SeveralTrain, lambda: {"a": loader(), "b": loader(seed=5)}),
     "combined loader": case(
         SeveralTrain, lambda: CombinedLoader({"a": loader(), "b": loader(seed=5)}, "max_size_cycle")
+    ),
+    "a hook for several training loaders": case(
+        MovesSeveral,
+        lambda: {"a": loader(), "b": loader()},
+        inputs=[x + 1 for x in INPUTS],
+        slimming={"recalibration_batches": 4},
+    ),
+    "loaders of unlike lengths": case(
+        SeveralTrain,
+        lambda: {"a": loader(), "b": DataLoader(samples(16), 16)},
+        inputs=[*INPUTS, *2 * [samples(16).tensors[0]]],
+        slimming={"recalibration_batches": 4},
     ),
     "mixup": case(Mixup, lambda: loader(collate_fn=mixup), inputs=[0.7 * x + 0.3 * x.flip(0) for x in INPUTS]),
     "dictionaries": case(Named, **by(dictionary), inputs=INPUTS, x=MASKED),

@@ -115,10 +115,22 @@ def test_a_training_step_that_does_not_fit_the_slim_network():
     assert slimming.slimmed.net[0].out_features == 8
 
 
-def test_processes_that_end_with_the_fit_are_refused():
-    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
-    with pytest.raises(ValueError, match=r"the processes of DDPStrategy end with the fit.* use strategy='ddp'"):
-        netslim.Slimming(0.5).on_fit_start(trainer, Plain())
+def in_place(module, **options):
+    module.compile(**options)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the compiler's
+@pytest.mark.parametrize("compiled", [torch.compile, in_place])
+@pytest.mark.parametrize("network", ["", "net"])
+def test_a_compiled_module_gives_one_that_is_not(network, compiled):
+    slimming = netslim.Slimming(0.5, network=network)
+    fit(compiled(Plain(), backend="eager"), slimming)
+    assert slimming.result["errors"] == {}
+    x = samples().tensors[0]
+    small, layers = slimming.slimmed.eval(), slimming.slimmed.net
+    torch.testing.assert_close(small(x), layers[3](layers[2](layers[1](layers[0](x)))))
+    assert (small.forward.__self__, small.net[0].out_features) == (small, 8)
 
 
 class FailsLate(Counting):

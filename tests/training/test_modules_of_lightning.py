@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import queue
 import threading
 
 import pytest
@@ -244,6 +245,18 @@ class Nested(Plain):
         self.net = Plain()
 
 
+class Odd(Outputs):
+    """Attributes that refer to the module itself or that cannot be copied, one by one and in containers."""
+
+    def __init__(self):
+        super().__init__()
+        self.step, self.queue = self.validation_step, queue.SimpleQueue()
+        self.numbers, self.things = (i for i in range(3)), {"lock": self.lock, "count": [0]}
+
+    def predict_step(self, batch, batch_idx):
+        return self.step(batch, batch_idx)
+
+
 class OnlyOptional(Plain):
     """forward may also compute the loss."""
 
@@ -288,6 +301,8 @@ CASES = {
     "hyper-parameters": case(lambda: Hyperparameters(net()), network="net"),
     "outputs": case(Outputs, oracle="net"),
     "outputs, network named": case(Outputs, network="net"),
+    "odd attributes": case(Odd, oracle="net"),
+    "odd attributes, network named": case(Odd, network="net"),
     "no forward": case(NoForward, network="net"),
     "teacher": case(Teacher, network="net"),
     "aliases": case(Aliases, network="net"),
@@ -336,9 +351,12 @@ def test_slimming_at_the_end_of_the_fit(name, tmp_path):
     check(CASES[name](tmp_path))
 
 
-def test_a_module_that_was_built_in_setup_is_fitted_from_the_slim_weights():
-    slimming = check(case(BuiltInSetup, network="net")(None))
-    again = copy.deepcopy(slimming.slimmed)
+@pytest.mark.parametrize("network", ["", "net"])
+def test_a_module_that_was_built_in_setup_is_fitted_from_the_slim_weights(network):
+    small = check(case(BuiltInSetup, network=network)(None)).slimmed
+    again = copy.deepcopy(small)
     before = copy.deepcopy(again.net.state_dict())
     again.setup("fit")
     assert all(torch.equal(before[name], tensor) for name, tensor in again.net.state_dict().items())
+    smaller = check(Case(small, data(), network=network)).slimmed
+    assert [each.net[0].out_features for each in (small, smaller)] == [8, 4]

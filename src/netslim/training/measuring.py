@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.utils._pytree import tree_structure, tree_unflatten
 
@@ -28,7 +29,6 @@ from netslim.training.module_copy import copied
 from netslim.training.quiet import quiet_callback, quiet_logger
 
 Split = Literal["val", "test"]
-Numbered = Iterable[tuple[int, Any]]  # a loader's number and a batch of it
 
 
 class Bench(Protocol):
@@ -69,30 +69,33 @@ class FitBench:
     def batch(self, module: LightningModule) -> Any:
         with _borrowed(self.trainer, module, self.split) as loop:
             loop.setup_data()
-            return _transferred(self.trainer, module, 0, first_batch(loop._combined_loader.flattened[0]))
+            return _transferred(self.trainer, module, first_batch(loop._combined_loader.flattened[0]))
 
     def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
-        loaders = loaders_in(self.trainer.train_dataloader)
-        share = int(min(math.ceil(batches / len(loaders)), self.trainer.num_training_batches))
-        _recalibrate(self.trainer, module, through, _numbered(loaders, share), example)
+        loaders = copy.copy(self.trainer.fit_loop._combined_loader)
+        assert loaders is not None
+        share = min(math.ceil(batches / len(loaders.flattened)), self.trainer.num_training_batches)
+        drawn = (batch for batch, *_ in islice(loaders, int(share)))
+        _recalibrate(self.trainer, module, through, drawn, loaders.iterables, example)
 
     @cached_property
-    def first_training_batches(self) -> list[Any]:
-        """One of each training loader."""
-        return [first_batch(loader) for loader in loaders_in(self.trainer.train_dataloader)]
+    def first_training_batch(self) -> Any:
+        """With one batch of each training loader, put together as they are."""
+        loaders = self.trainer.train_dataloader
+        return tree_unflatten([first_batch(loader) for loader in loaders_in(loaders)], tree_structure(loaders))
 
     def try_recalibrate(self, module: LightningModule, through: nn.Module, example: Any) -> None:
         """The same with one batch."""
-        _recalibrate(self.trainer, module, through, [(0, self.first_training_batches[0])], example)
+        loaders = self.trainer.train_dataloader
+        _recalibrate(self.trainer, module, through, [self.first_training_batch], loaders, example)
 
     def try_training_step(self, module: LightningModule) -> None:
         """The module's training step on one batch, without a step of an optimiser; it logs nothing."""
-        whole = tree_unflatten(self.first_training_batches, tree_structure(self.trainer.train_dataloader))
         module = copied(module)
         module.log = module.log_dict = lambda *args, **settings: None  # type: ignore[method-assign, assignment]
         with _borrowed(self.trainer, module, "val"), self.trainer.precision_plugin.train_step_context():
             self.trainer.state.stage = RunningStage.TRAINING
-            batch = _transferred(self.trainer, module, 0, whole)
+            batch = _transferred(self.trainer, module, self.first_training_batch)
             module.training_step(*(batch, 0)[: len(inspect.signature(module.training_step).parameters)])
 
 
@@ -110,27 +113,28 @@ class IdleBench:
     def batch(self, module: LightningModule) -> Any:
         given = self.data.val_dataloader() if self.split == "val" else self.data.test_dataloader()
         with _borrowed(self.trainer, module, self.split):
-            return _transferred(self.trainer, module, 0, next(iter(loaders_in(given)[0])))
+            return _transferred(self.trainer, module, next(iter(loaders_in(given)[0])))
 
     def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
-        loaders = loaders_in(self.data.train_dataloader())
-        share = math.ceil(batches / len(loaders))
-        _recalibrate(self.trainer, module, through, _numbered(loaders, share), example)
+        given = self.data.train_dataloader()
+        loaders = given if isinstance(given, CombinedLoader) else CombinedLoader(given, "max_size_cycle")
+        drawn = (batch for batch, *_ in islice(loaders, math.ceil(batches / len(loaders.flattened))))
+        _recalibrate(self.trainer, module, through, drawn, loaders.iterables, example)
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _numbered(loaders: list[Any], share: int) -> Numbered:
-    return ((number, batch) for number, loader in enumerate(loaders) for batch in islice(loader, share))
-
-
 def _recalibrate(
-    trainer: Trainer, module: LightningModule, through: nn.Module, batches: Numbered, example: Any
+    trainer: Trainer, module: LightningModule, through: nn.Module, batches: Iterable[Any], loaders: Any, example: Any
 ) -> None:
+    """Each batch is one of every loader, put together as they are; the network sees them one by one."""
+    structure = tree_structure(loaders)
     with _borrowed(trainer, module, "val"), trainer.precision_plugin.forward_context():
-        given = (_inputs(through, _transferred(trainer, module, *numbered), example) for numbered in batches)
+        moved = (_transferred(trainer, module, batch) for batch in batches)
+        parts = (part for batch in moved for part in structure.flatten_up_to(batch) if part is not None)
+        given = (_inputs(through, part, example) for part in parts)
         # Rank 0 of a job alone has a trainer of one process, whose batches nobody else waits to share.
         recalibrate(through, of_all_ranks(given) if trainer.world_size > 1 else given)
 
@@ -153,11 +157,11 @@ def _alike(tensor: Tensor, example: Tensor) -> bool:
     return tensor.shape[1:] == example.shape[1:] and tensor.is_floating_point() == example.is_floating_point()
 
 
-def _transferred(trainer: Trainer, module: LightningModule, number: int, batch: Any) -> Any:
+def _transferred(trainer: Trainer, module: LightningModule, batch: Any) -> Any:
     """A batch on the device, after the hooks of the module or the data module, as Lightning's loops do it."""
     batch = trainer.precision_plugin.convert_input(batch)
-    batch = module._on_before_batch_transfer(batch, dataloader_idx=number)
-    return trainer.strategy.batch_to_device(batch, dataloader_idx=number)
+    batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from netslim.engine.checks import check_coupling
 from netslim.method.scores import Score, Scores
 from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
-from netslim.training import processes
 from netslim.training.measuring import FitBench, Split
 from netslim.training.module_copy import keep_network_in_setup
 from netslim.training.processes import end_with_fit
@@ -103,11 +102,6 @@ class Slimming(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.slimmed, self.result, self._example, self._through = None, {}, None, 0
-        if processes.end_with_fit(trainer):
-            raise ValueError(
-                f"the processes of {type(trainer.strategy).__name__} end with the fit, and the slim module with them: "
-                "use strategy='ddp'"
-            )
         before, self._there_before_setup = self._there_before_setup, set()
         if self.split == "val" and not trainer.enable_validation:
             raise ValueError(

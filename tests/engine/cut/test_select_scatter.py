@@ -314,3 +314,34 @@ def test_a_layer_whose_tensors_are_read_elsewhere_too_stays_whole(read, oracle, 
     torch.testing.assert_close(small(x), masked(x))
     with pytest.raises(ValueError, match="no BatchNorm layer of Penalised can lose channels"):
         netslim.select_channels(model, 0.5, x, coupling="scatter")
+
+
+class DropPath(nn.Module):
+    """A leaf that asks in which mode it is: the network is run in both."""
+
+    def forward(self, x):
+        return x * torch.full_like(x[:1, :1], 2.0) if self.training else x
+
+
+class Dropped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), DropPath()) for _ in range(2)
+        )
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_layers_that_are_called_once_in_each_mode_scatter(oracle, images):
+    x = images(8)
+    keep = netslim.select_channels(oracle.lively(Dropped(), x), 0.5, x, coupling="scatter")
+    assert keep.scattering.keys() >= {"blocks.0.1", "blocks.1.1"}
+    assert (keep.prunable, keep.removed) == (24, 12)
+    oracle.prove(oracle.lively(Dropped(), x), keep, x)

@@ -80,7 +80,8 @@ def selections(graph: Graph, exist: Tensor, layouts: dict[str, Tensor] | None = 
 def scatters(graph: Graph, exist: Tensor, cut: Cut) -> dict[str, Scatter]:
     """By BN name; only where some channels of the stream are 0."""
     result, gammas = {}, {norm: gamma for gamma, norm in graph.norms.items()}
-    for norm, scattered in graph.scattered.items():
+    for scattered in graph.scattered.values():
+        norm = scattered.norm
         kept = cut.get((gammas[norm], 0), torch.arange(len(scattered.own)))
         stream = scattered.stream[exist[scattered.stream]]
         places = torch.searchsorted(stream, scattered.places[kept])

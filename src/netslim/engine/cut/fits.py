@@ -106,9 +106,7 @@ class _Shapes:
     def group(self, groups: dict[str, int]) -> None:
         for name, number in groups.items():
             if self.told(name):
-                most = (
-                    self.groups.get(name) or self.dense.get(name, [0])[0]
-                )  # a kernel without a module: at most its rows
+                most = self.groups.get(name) or self.dense.get(name, [0])[0]  # of no module: one per channel
                 _require(1 <= number <= most, f"{name} cannot have {number} groups")
                 self.groups[name] = number
         for name, number in self.groups.items():

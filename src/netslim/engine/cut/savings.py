@@ -1,4 +1,7 @@
-"""What a slim network that is not written yet will save."""
+"""What a slim network that is not written yet will save.
+
+Of a network that is run in several modes, the first run counts: the later ones do most of it once more.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from netslim.modules import Network
 def predicted(graph: Graph, exist: Tensor) -> float:
     """Multiply-adds left if only these ids exist, for the traced input."""
     total = 0.0
-    for position, node in enumerate(graph.tape.nodes):
+    for position, node in enumerate(graph.tape.first_run):
         macs, flow = node_macs(graph.tape, node), graph.flow_at.get(position)
         if macs and isinstance(flow, AllToAll):
             pairs = exist[flow.out].sum(1) * exist[flow.ins].sum(1)
@@ -34,5 +37,5 @@ def savings(network: Network, graph: Graph, exist: Tensor, cut: Cut) -> dict[str
         if name in shapes:
             shapes[name][dim] = positions.shape[-1]
     left = sum(math.prod(shape) for shape in shapes.values())
-    macs = sum(node_macs(graph.tape, node) or 0 for node in graph.tape.nodes)
+    macs = sum(node_macs(graph.tape, node) or 0 for node in graph.tape.first_run)
     return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs if macs else 0.0}

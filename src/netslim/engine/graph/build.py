@@ -87,7 +87,10 @@ class Builder:
         self.zeros(line.clone())
         line[places] = own
         stream = self.ids.fresh(width)
-        self.graph.scattered[norm] = Scattered(own, stream[places], stream, owner, before is not None)
+        for other in self.graph.scattered.values():
+            if other.norm == norm:  # the places are the same in every call
+                self.ids.tie(other.stream, stream)
+        self.graph.scattered[self.position] = Scattered(norm, own, stream[places], stream, owner, before is not None)
         self.graph.flows.append(PerChannel(self.position, stream, [line], "all", [False]))
         return stream
 

@@ -59,12 +59,13 @@ class Balance:
 
 @dataclass(eq=False)
 class Scattered:
-    """The output of a BN layer that writes only some channels of a stream: its own go to `places`, the others are 0.
+    """One call of a BN layer that writes only some channels of a stream: its own go to `places`, the others are 0.
 
     own, places: shape (k,); stream: all of it, (n,). owner: the module whose hook does it. before: already in the dense
     network.
     """
 
+    norm: str
     own: Tensor
     places: Tensor
     stream: Tensor

@@ -40,7 +40,7 @@ class Graph:
     zeros: list[Tensor] = field(default_factory=list)  # constants that are zero
     groups: dict[str, Tensor] = field(default_factory=dict)  # weight of a grouped convolution -> ids (groups, columns)
     sources: dict[str, Tensor] = field(default_factory=dict)  # BN that selects -> ids of what it selects from
-    scattered: dict[str, Scattered] = field(default_factory=dict)  # BN that scatters -> where to
+    scattered: dict[int, Scattered] = field(default_factory=dict)  # position of a BN that scatters -> where to
     made: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # (tensor, dimension) -> ids where it has none
     classes: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))  # of every id
     remembering: set[type] = field(default_factory=set)  # classes of modules with sizes as attributes

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from netslim.engine.graph.flows import PerChannel
 from netslim.engine.graph.graph import Graph
-from netslim.engine.trace.tape import SELECT
+from netslim.engine.trace.tape import SELECT, Tape
+
+# (run, module) -> where on the tape it, or a module inside it, comes first and last in that run
+Spans = dict[tuple[int, str], tuple[int, int]]
 
 
 def selecting(graph: Graph, of_ids: Tensor) -> set[str]:
@@ -57,23 +60,28 @@ def _read_the_same(flows: list[PerChannel], classes: npt.NDArray[np.int64]) -> b
 def can_scatter(graph: Graph) -> dict[str, str]:
     """BN layers of which a hook can scatter the channels -> the module whose hook does it.
 
-    They are called once, and their output is that of the normalisation; or a module inside them computes it from that
-    (timm's BN layers with an activation). Not those whose γ, β or statistics the network reads elsewhere too, as for a
-    penalty that it returns.
+    They are called once in each run, and their output is that of the normalisation; or a module inside them computes it
+    from that (timm's BN layers with an activation). Not those whose γ, β or statistics the network reads elsewhere too,
+    as for a penalty that it returns.
     """
-    nodes, readers, spans, found = graph.tape.nodes, _state_readers(graph), _spans(graph), {}
+    nodes, readers, spans, found = graph.tape.nodes, _state_readers(graph), _spans(graph.tape), {}
     for name, flows in _calls(graph).items():
-        position = flows[0].position
-        if len(flows) > 1 or readers[name] > len(nodes[position].reads) - 1:
-            continue
-        end = spans.get(name, (0, -1))[1]
-        if end == position:
-            found[name] = name
-        elif end > position:
-            inner = nodes[position + 1].module or ""
-            if inner.startswith(f"{name}.") and spans[inner][0] == position + 1 and spans[inner][1] <= end:
-                found[name] = inner
-    return found
+        calls = {graph.tape.run_of(flow.position): flow.position for flow in flows}
+        owners = {_writer(graph.tape, spans, run, name, position) for run, position in calls.items()}
+        known = sum(len(nodes[flow.position].reads) - 1 for flow in flows)
+        if len(calls) == len(flows) and readers[name] <= known and len(owners) == 1:
+            found[name] = owners.pop()
+    return {name: owner for name, owner in found.items() if owner is not None}
+
+
+def _writer(tape: Tape, spans: Spans, run: int, name: str, position: int) -> str | None:
+    """The module that makes the output of a BN layer in one run, if it is the layer or a part of it."""
+    end = spans.get((run, name), (0, -1))[1]
+    if end == position:
+        return name
+    inner = tape.nodes[position + 1].module or "" if end > position else ""
+    first = inner.startswith(f"{name}.") and spans[run, inner][0] == position + 1
+    return inner if first and spans[run, inner][1] <= end else None
 
 
 def _state_readers(graph: Graph) -> Counter[str]:
@@ -83,13 +91,12 @@ def _state_readers(graph: Graph) -> Counter[str]:
     return Counter(owners[ref] for node in graph.tape.nodes for ref in {*node.reads} & owners.keys())
 
 
-def _spans(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Module -> where on the tape it, or a module inside it, comes first and last."""
-    spans: dict[str, tuple[int, int]] = {}
-    for position, node in enumerate(graph.tape.nodes):
-        parts = node.module.split(".") if node.module is not None else []
-        for module in (".".join(parts[:i]) for i in range(1, len(parts) + 1)):
-            spans[module] = spans.get(module, (position,))[0], position
+def _spans(tape: Tape) -> Spans:
+    spans: Spans = {}
+    for position, node in enumerate(tape.nodes):
+        run, parts = tape.run_of(position), node.module.split(".") if node.module is not None else []
+        for key in ((run, ".".join(parts[:i])) for i in range(1, len(parts) + 1)):
+            spans[key] = spans.get(key, (position,))[0], position
     return spans
 
 

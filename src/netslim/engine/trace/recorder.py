@@ -96,6 +96,7 @@ class _Recorder(TorchDispatchMode):
         else:
             self.tape.inputs = [self.add(t) for t in inputs]
         self.running.clear()
+        self.tape.runs.append(len(self.tape.nodes))
         overheard = no_addresses() if self.tape.on_meta else Overheard(self.read_outside)
         with (
             tracing_modes(self.network.modules, training),

@@ -6,6 +6,7 @@ tapes: state, call, tensors_in; leaves, is_own, unread_aliases.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,7 +53,16 @@ class Tape:
     numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
     on_meta: bool = False  # run without numbers (shapes.py)
     modes: tuple[bool, ...] = (False,)  # of the containers, in each of which the network was run
+    runs: list[int] = field(default_factory=list)  # where on the tape what is new in each run begins
     failures: dict[int, str] = field(default_factory=dict)  # position of an operation that failed -> its error
+
+    def run_of(self, position: int) -> int:
+        """The number of the run, from 1, in which an operation was written down."""
+        return bisect_right(self.runs, position)
+
+    @property
+    def first_run(self) -> list[Node]:
+        return self.nodes[: self.runs[1]] if len(self.runs) > 1 else self.nodes
 
     @cached_property
     def constants(self) -> set[int]:

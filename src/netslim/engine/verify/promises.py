@@ -159,7 +159,7 @@ class Promises:
 
     def scatter(self, own: Tensor, norm: str, before: tuple[str, Tensor] | None, width: int) -> Tensor:
         """The channels that arrive in the stream must be those that exist, each in its place."""
-        promised = self.dense.scattered.get(norm)
+        promised = self.dense.scattered.get(self.position)
         if promised is None:
             raise Deviation(f"{norm} scatters its channels")
         stream = promised.stream[self.exist[promised.stream]]

@@ -203,7 +203,7 @@ class Replay:
     def _plain(self, flow: Flow | None) -> bool:
         """Neither a BN layer that selects or scatters nor channels in groups."""
         if isinstance(flow, PerChannel):
-            return not flow.norm or (flow.tied[0] and flow.norm not in self.dense.scattered)
+            return not flow.norm or (flow.tied[0] and flow.position not in self.dense.scattered)
         return flow is None or len(flow.ins) == 1
 
     def _certain(self, ref: int, on_one_dimension: bool) -> bool:
