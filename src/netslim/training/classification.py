@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from netslim.method import scales
 from netslim.method.penalties import Penalty
 from netslim.training.scores import Scores
 from netslim.training.sparsity import Term
@@ -146,9 +145,7 @@ class SlimmingTask(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._log_over_epochs()
-        penalty, gammas = self._term.penalty, scales.bn_scales(self.network)
-        if gammas:
-            self.log(f"penalty/{type(penalty).__name__.lower()}", penalty.value(gammas), sync_dist=True)
+        self._term.log(self, self.network)
 
     def _log_over_epochs(self) -> None:
         # Lightning takes a metric of this name for the logger's step: curves of all batch sizes lie over each other.

@@ -18,7 +18,7 @@ from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 
 from netslim.method.penalties import L1, Penalty
-from netslim.method.scales import all_scales
+from netslim.method.scales import all_scales, bn_scales
 from netslim.method.steps import PenalizedSteps, checked_strength, is_penalized, unwrapped
 
 log = logging.getLogger("netslim")
@@ -29,7 +29,7 @@ class Sparsity(Callback):
 
     Every step of every optimiser has it once, in automatic and manual optimisation, for the γ that the optimiser owns
     and that require gradients at that moment: γ that is frozen does not move, γ that is unfrozen later is penalised
-    from then on. ``self.clip_gradients`` and the Trainer's clipping see the term.
+    from then on. ``self.clip_gradients`` and the Trainer's clipping see the term. Logs ``penalty/l1``: Σ|γ|, before λ.
 
     Args:
         strength: λ; the paper tries 1e-3, 1e-4 and 1e-5.
@@ -88,6 +88,9 @@ class Sparsity(Callback):
         if not pl_module.automatic_optimization:
             self._begin_step(trainer, optimizer)
             self._at[optimizer] = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.term.log(pl_module, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._end(pl_module)
@@ -176,6 +179,12 @@ class Term:
             if scales:
                 self.steps.add(scales, penalty_weight(trainer, self.strength, like=scales[0]))
 
+    def log(self, module: LightningModule, network: nn.Module) -> None:
+        """R(γ) of the γ that are trained, before λ, as ``penalty/<name of its class>``."""
+        if scales := bn_scales(network):
+            name = type(self.penalty).__name__.lower()
+            module.log(f"penalty/{name}", self.penalty.value(scales), sync_dist=True)
+
     def stop(self) -> None:
         if self._steps is not None:
             self._steps.remove()
@@ -229,11 +238,3 @@ def penalty_weight(trainer: Trainer, strength: float, *, like: Tensor) -> float 
 def _scaler(trainer: Trainer) -> Any:
     """The GradScaler of fp16 training, else None."""
     return getattr(trainer.precision_plugin, "scaler", None)
-
-
-def callbacks_for(module: LightningModule, strength: float, penalty: Penalty | None) -> list[Callback]:
-    """What a training of ``module`` at λ = ``strength`` needs besides: ``Sparsity``, unless it has the term itself.
-
-    A module with an attribute ``strength`` adds the penalty itself, as SlimmingTask does.
-    """
-    return [] if strength == 0 or hasattr(module, "strength") else [Sparsity(strength, penalty)]
