@@ -181,8 +181,7 @@ def test_the_same_command_trains_nothing_again_and_another_penalty_is_another_tr
     assert {path: path.stat().st_mtime_ns for path in job.glob("*_*/record.json")} == before
     run(home, "penalty=l1", "lambda=1e-2", "outputs=out", "epochs=1", "finetune.epochs=0", "name=other")
     run(home, "penalty=squares", "lambda=1e-2", "outputs=out", "epochs=1", "finetune.epochs=0", "name=other")
-    run(home, "task.classes=3", "lambda=1e-2", "outputs=out", "epochs=1", "finetune.epochs=0", "name=other")
-    assert len(list((home / "out" / "other").glob("train_*/record.json"))) == 3
+    assert len(list((home / "out" / "other").glob("train_*/record.json"))) == 2
 
 
 @pytest.mark.slow
@@ -194,19 +193,17 @@ def test_a_killed_training_goes_on_to_the_same_numbers(home, job):
         (folder, record), (other, again) = of(kind, job), of(kind, home / "resumed" / "door")
         assert (record["epochs"], record["test"]) == (again["epochs"], again["test"])
         assert folder.name == other.name
-        assert torch.equal(first(read_tensors(folder / name)), first(read_tensors(other / name)))
+        assert equal(read_tensors(folder / name), read_tensors(other / name))
 
 
-def first(content: dict) -> torch.Tensor:
-    return (
-        next(value for value in content.values() if isinstance(value, torch.Tensor))
-        if "plan" not in content
-        else (first(content["state_dict"]))
-    )
+def equal(one: object, other: object) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.slow
 def test_the_report_names_the_metric(job):
     page = (job / "report" / "report.md").read_text()
     assert "mIoU" in page
-    assert "ccuracy" not in page
+    assert "ccuracy" not in re.sub(r"\(.*?\)|#\S+", "", page)  # names of files apart
