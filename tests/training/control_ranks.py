@@ -110,6 +110,18 @@ def work() -> None:
     time.sleep(20)
 
 
+def idles(_: str, control: Control) -> None:
+    """A job that trains: what does the connection cost it?"""
+    time.sleep(0.5)
+    clock = time.pthread_getcpuclockid(control._thread.ident)
+    before = time.clock_gettime(clock)
+    with control.call() as call:
+        time.sleep(2)
+        control.gather(call, b"")
+        control.from_rank_zero(call, b"")
+    print(f"cheap: {time.clock_gettime(clock) - before < 0.005}", flush=True)
+
+
 def has_workers(how: str, control: Control) -> None:
     """A forked child, such as a data loader's worker, is ended by SIGTERM, or outlives its rank."""
     with control.call() as call:

@@ -89,7 +89,7 @@ def main(rank: int, port: str, scenario: str) -> None:
         distributed.launch(
             trainer, {"seed": rank if scenario == "settings" else 0}, Path(f"out{rank if scenario == 'folder' else ''}")
         )
-    except ValueError as error:
+    except (ValueError, TimeoutError) as error:
         sys.exit(str(error))
     globals()[scenario](rank)
 

@@ -88,6 +88,12 @@ def test_a_rank_that_has_finished_may_go():
     assert (codes, outputs) == ([0, 0, 0], 3 * ["threads left: 0\n"])
 
 
+def test_it_costs_a_training_nothing():
+    """Less than 5 ms of processor time in two seconds with one message."""
+    codes, outputs, _ = run("idles")
+    assert (codes, outputs) == ([0, 0, 0], 3 * ["cheap: True\nthreads left: 0\n"])
+
+
 def test_sigterm_for_a_forked_child_is_not_for_the_job():
     codes, outputs, _ = run("has_workers", "terminated")
     assert codes == [0, 0, 0], outputs

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -182,13 +183,16 @@ def test_processes_without_a_data_parallel_trainer_are_refused(tmp_path, monkeyp
     assert "2 processes were started for a training on one device; add trainer=ddp" in printed.splitlines()[-1]
 
 
-def two_nodes(scenario: str, folder: Path) -> tuple[list[int], list[str], float]:
-    """Two processes by hand, in a job that goes wrong: exit codes, output, seconds."""
+def two_nodes(scenario: str, folder: Path, second: tuple[str, ...] = ()) -> tuple[list[int], list[str], float]:
+    """Two processes by hand, in a job that goes wrong: exit codes, output, seconds.
+
+    second: what starts the second one.
+    """
     script, port = str(Path(__file__).with_name("ddp_failures.py")), str(free_port())
     start = time.monotonic()
     nodes = [
         subprocess.Popen(
-            [sys.executable, script, str(rank), port, scenario],
+            [*(second if rank else ()), sys.executable, script, str(rank), port, scenario],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
         )
         for rank in (0, 1)
@@ -240,6 +244,24 @@ def test_nodes_that_were_started_differently_are_refused(scenario, said, tmp_pat
     for lines in printed:
         assert said.format(os.uname().nodename, tmp_path) in lines.splitlines()[-1]
     assert not list(tmp_path.glob("out[01]"))  # nothing was written
+
+
+OWN_MOUNTS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$PWD" && cd "$PWD" && exec "$@"', "sh")
+
+
+def can_mount() -> bool:
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "--mount", "true"]).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_mount(), reason="mounts need root")
+def test_a_node_that_does_not_see_the_folder_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETSLIM_NODE_TIMEOUT", "20")
+    codes, printed, _ = two_nodes("folder_unseen", tmp_path, OWN_MOUNTS)
+    assert codes == [1, 1]
+    said = f"rank 1 on {os.uname().nodename} does not see {tmp_path}/out, where rank 0 writes; given up after 20 s"
+    assert all(said in lines for lines in printed), printed
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -137,7 +137,7 @@ def test_nodes_started_for_other_jobs_are_refused(second, message, port, monkeyp
     )
     assert isinstance(first, ValueError)
     assert re.search(message, str(first))
-    assert {type(other) for other in others} <= {ValueError, TimeoutError}  # the latter: it came too late to hear it
+    assert all(isinstance(other, (ValueError, OSError)) for other in others)  # the latter: it came too late to hear it
 
 
 def test_the_address_of_an_earlier_job_does_not_mislead(port):

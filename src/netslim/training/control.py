@@ -24,7 +24,7 @@ from typing import Any
 
 SAY = 1.0  # seconds after which a process that fails alone prints its error
 END = 10.0  # seconds after which the others end, unless they come to the same call and learn the error there
-LOST = 2.0  # seconds after which they end when the connection is lost
+LOST = 5.0  # seconds after which they end when the connection is lost: they may just be leaving the last call
 
 STOPPED = "stopped by SIGTERM; the same command goes on from the last whole epoch"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -125,7 +125,7 @@ class Control:
             self._send(failure, to=[end for end, rank in list(self._connections.items()) if rank != failure.rank])
         self._wake()
 
-    def lost_another(self, seconds: float = LOST) -> bool:
+    def lost_another(self, seconds: float = 2.0) -> bool:
         """Whether another rank has ended, or is found to have within some seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -175,7 +175,7 @@ class Control:
 
     def _lose(self, rank: int) -> None:
         if self.failure is not None and self.failure.rank == rank:
-            self._since = -END  # it said why; no need to wait for it
+            self._since = min(self._since, time.monotonic() + LOST - END)  # it has said why; it will not come any more
         line = "its process was killed or ended early, or its machine is lost; its own output may say more"
         self.fail(Failure(rank, line, 1, patience=LOST))
 
