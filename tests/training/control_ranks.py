@@ -10,7 +10,7 @@ import time
 from multiprocessing import get_context
 from multiprocessing.connection import Client, Listener
 
-from netslim.training.control import Control, Failure
+from netslim.training.control import LOST, Control, Failure
 
 PATIENCE = 1.0
 
@@ -102,7 +102,7 @@ def fails_where_all_learn_it(_: str, control: Control) -> None:
 def ends_early(_: str, control: Control) -> None:
     """Rank 1 is done; rank 0 goes on without it, and without needing it."""
     if control.rank == 0:
-        time.sleep(4)
+        time.sleep(LOST + 2)
 
 
 def work() -> None:

@@ -91,6 +91,7 @@ def main(rank: int, port: str, scenario: str) -> None:
         )
     except (ValueError, TimeoutError) as error:
         sys.exit(str(error))
+    print(f"from here on: {time.time()}", flush=True)
     globals()[scenario](rank)
 
 
