@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from netslim.data.order import Batches
 from netslim.experiment import checks
 from netslim.nets import VGG
 
@@ -22,6 +23,21 @@ def images(size: int, count: int) -> SimpleNamespace:
 def test_the_smallest_batch(size, count, smallest):
     assert checks.smallest_batch(images(size, count)) == smallest
     assert min(len(part) for part in torch.arange(count).split(size)) == smallest
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 9, 13, 16, 17, 18])
+def test_the_smallest_batch_of_several_processes_is_what_they_get(count, processes):
+    """Oracle: the batches themselves."""
+    got = [
+        len(batch)
+        for rank in range(processes)
+        for batch in Batches(
+            torch.arange(count), batch_size=4, train=True, seed=0, padding=0, flip=False,
+            num_replicas=processes, rank=rank,
+        )
+    ]  # fmt: skip
+    assert checks.smallest_batch(images(4, count), processes) == min(got, default=None)
 
 
 def test_a_data_module_that_does_not_tell_its_sizes_is_not_asked():

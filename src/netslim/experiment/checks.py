@@ -32,7 +32,9 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
         select_channels(network, example_input=example, **job.slimming(ratio=job.ratio).options)
         if isinstance(module, SlimmingTask):
             check_outputs(network, example, images.num_classes)
-        if bn_layers(network) and smallest_batch(images) == 1:
+        recipe = job.settings["train"]
+        synced = recipe["trainer"].get("sync_batchnorm", False)
+        if bn_layers(network) and not synced and smallest_batch(images, recipe.get("processes", 1)) == 1:
             check_single(network, example, images)
 
 
@@ -62,12 +64,17 @@ def check_outputs(network: nn.Module, example: torch.Tensor, classes: int) -> No
         )
 
 
-def smallest_batch(images: Any) -> int | None:
-    """The size of the smallest training batch of a data module that tells its sizes; None for another."""
+def smallest_batch(images: Any, processes: int = 1) -> int | None:
+    """The size of the smallest training batch of a data module that tells its sizes; None for another.
+
+    With several processes as data/order.py cuts it: equal parts of what all of them see, a rest that is too small for
+    one each left out.
+    """
     size, count = getattr(images, "batch_size", None), getattr(images, "train_size", None)
     if not isinstance(size, int) or not isinstance(count, int):
         return None
-    return count % size or min(size, count)
+    whole, rest = divmod(count, size * processes)
+    return min([size] * (whole > 0) + [rest // processes] * (rest >= processes), default=None)
 
 
 def check_single(network: nn.Module, example: torch.Tensor, images: Any) -> None:

@@ -163,11 +163,16 @@ def _test(numbers: Mapping[str, Any]) -> Test:
 
 
 def _budget(job: Job, module: LightningModule, rates: float) -> float | None:
-    """How far the penalty alone could move a γ, in units of γ."""
-    optimizer = module.optimizers()
-    first = optimizer[0] if isinstance(optimizer, list) else optimizer
-    momentum = first.param_groups[0].get("momentum", 0.0)
-    return (job.penalty or L1()).budget(job.strength, [rates], momentum) if job.strength else 0.0
+    """How far the penalty alone could move a γ, in units of γ; None where the optimiser's steps do not tell (Adam)."""
+    if not job.strength:
+        return 0.0
+    found = module.optimizers()
+    groups = [
+        group for optimizer in (found if isinstance(found, list) else [found]) for group in optimizer.param_groups
+    ]
+    if not groups or "betas" in groups[0]:
+        return None
+    return (job.penalty or L1()).budget(job.strength, [rates], groups[0].get("momentum", 0.0))
 
 
 def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRecord:

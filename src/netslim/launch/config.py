@@ -53,10 +53,10 @@ def job(cfg: DictConfig, command: str) -> Job:
         penalty=_other(cfg, "penalty"),
         score=_other(cfg, "score"),
         schedule=_other(cfg, "schedule") or OneShot(),
-        callbacks=tuple(_makers(cfg, "callbacks")),
-        loggers=tuple(_named(logger, f"logger.{name}") for name, logger in (cfg.logger or {}).items()),
-        controls=tuple(_makers(cfg, "controls", CONTROLS)),
-        stages=tuple(_makers(cfg, "stages")),
+        callbacks=tuple(_makers(cfg, "callbacks", ())),
+        loggers=tuple(_named(each, f"logger.{name}", ("folder", None)) for name, each in (cfg.logger or {}).items()),
+        controls=tuple(_makers(cfg, "controls", ("job", "stages"), CONTROLS)),
+        stages=tuple(_makers(cfg, "stages", ("job", "stages"))),
     )
 
 
@@ -73,6 +73,11 @@ def _task(cfg: DictConfig) -> Callable[..., Any]:
     """What makes the task; settings that it does not take must be at their defaults, or they would be ignored."""
     build = _partial(cfg, "task")
     takes = inspect.signature(build).parameters
+    if "strength" in takes and "penalty" not in takes and _other(cfg, "penalty") is not None:
+        raise ValueError(
+            f"penalty={cfg.penalty._target_}: the task {cfg.task._target_} adds λ itself and takes no penalty; leave "
+            "the penalty at its default, or let the task take it, or no strength"
+        )
     extras = {
         "label_smoothing": (number(cfg, "label_smoothing", float), 0.0),
         "channels_last": (_truth(cfg, "channels_last"), True),
@@ -100,13 +105,18 @@ def _made(config: Any, name: str) -> Any:
         raise
 
 
-def _named(config: Any, name: str) -> Any:
+def _named(config: Any, name: str, given: tuple[Any, ...]) -> Any:
+    """The function that a configuration names, which will be called with so many arguments as are given here."""
     if not isinstance(config, DictConfig) or "_target_" not in config:
         raise ValueError(f"{name}={config} names no function or class; give one, such as {{_target_: my.module.name}}")
-    return instantiate(config, _partial_=True)
+    build = instantiate(config, _partial_=True)
+    _check_signature(partial(build, *given), name, config._target_, complete=True)
+    return build
 
 
-def _makers(cfg: DictConfig, key: str, known: Mapping[str, Any] | None = None) -> Iterator[Callable[..., Any]]:
+def _makers(
+    cfg: DictConfig, key: str, given: tuple[Any, ...], known: Mapping[str, Any] | None = None
+) -> Iterator[Callable[..., Any]]:
     """The functions of a list: names of those that are known, or {_target_: ...} of one's own."""
     if not isinstance(cfg[key], ListConfig):
         raise ValueError(f"{key}={cfg[key]} is no list; write {key}=[{{_target_: my.module.name}}]")
@@ -118,7 +128,7 @@ def _makers(cfg: DictConfig, key: str, known: Mapping[str, Any] | None = None) -
                 )
             yield known[item]
         else:
-            yield _named(item, f"{key}[{number}]")
+            yield _named(item, f"{key}[{number}]", given)
 
 
 def _check_added(cfg: DictConfig) -> None:

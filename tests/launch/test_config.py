@@ -1,0 +1,100 @@
+"""A configuration that cannot become a job is refused in one line. Oracle: what is wrong, written beside it."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from netslim.experiment.job import Job
+from netslim.launch import config
+from netslim.launch.command_line import CONF
+from netslim.method.penalties import Penalty
+
+
+class Half(Penalty):
+    def value(self, scales): ...
+
+    def add_gradient(self, scales, weight): ...
+
+
+class OwnTask:
+    """Adds λ itself, and takes nothing else."""
+
+    def __init__(self, network, strength): ...
+
+
+class Plain:
+    def __init__(self, network, optimizer): ...
+
+
+def stage(job, stages): ...
+
+
+def control(job): ...
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch):
+    module = ModuleType("own")
+    vars(module).update(Half=Half, OwnTask=OwnTask, Plain=Plain, stage=stage, control=control)
+    monkeypatch.setitem(sys.modules, "own", module)
+
+
+def job(*words: str) -> Job:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["experiment=lab4_digits", *words], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return config.job(cfg, command="netslim")
+
+
+def test_a_job_has_λ_and_ratio_in_plain_sight_and_nothing_that_is_default():
+    made = job("lambda=1e-3", "ratio=0.25", "finetune.epochs=7")
+    assert (made.strength, made.ratio, made.seed, made.epochs, made.finetune_epochs) == (1e-3, 0.25, 0, 60, 7)
+    assert (made.penalty, made.score, made.callbacks, made.controls, made.stages) == (None, None, (), (), ())
+    assert made.schedule.rounds(0.25) == (0.25,)
+    assert len(made.loggers) == 1
+    assert job("logger=none").loggers == ()
+    assert len(job("logger=[csv,tensorboard]").loggers) == 2
+    assert isinstance(job("penalty._target_=own.Half").penalty, Half)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (
+            ["+data.source.token=abc"],
+            r"data\.source: netslim\.data\.digits: .* keyword argument 'token'",
+        ),
+        (["callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping}]"], r"callbacks\[0\]: .*'monitor'"),
+        (["callbacks=[5]"], r"callbacks\[0\]=5 names no function or class"),
+        (["callbacks=5"], "callbacks=5 is no list"),
+        (["controls=[scratch_]"], "controls=scratch_ is not known"),
+        (["controls=[{_target_: own.control}]"], r"controls\[0\]: own\.control: too many positional arguments"),
+        (["+logger.mine._target_=builtins.id"], r"logger\.mine: builtins\.id: too many positional arguments"),
+        (["task._target_=own.OwnTask", "penalty._target_=own.Half"], "adds λ itself and takes no penalty"),
+        (["task._target_=own.OwnTask", "label_smoothing=0.1"], "the task own.OwnTask takes no label_smoothing"),
+        (["task._target_=own.Plain", "compile=true"], "the task own.Plain takes no compile"),
+        (["+task.width=3"], r"task: netslim\.SlimmingTask: got an unexpected keyword argument 'width'"),
+        (["schedule._target_=own.Nothing"], "own.Nothing"),
+        (["+score.power=2"], "Magnitude.*power"),
+        (["+trainer.logger=false"], "trainer.logger is set by netslim itself; use logger="),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_is_refused_before_anything_is_computed(words, fault):
+    with pytest.raises(Exception, match=fault) as caught:
+        job(*words)
+    assert isinstance(caught.value, ValueError) or "own.Nothing" in fault  # Hydra's own, one line too
+
+
+def test_what_a_task_does_not_take_it_is_not_given():
+    made = job("task._target_=own.Plain", "lambda=1e-3")
+    assert isinstance(made.task(network=None, optimizer=None), Plain)
+    assert len(job("stages=[{_target_: own.stage}]").stages) == 1
