@@ -167,12 +167,11 @@ def _budget(job: Job, module: LightningModule, rates: float) -> float | None:
     if not job.strength:
         return 0.0
     found = module.optimizers()
-    groups = [
-        group for optimizer in (found if isinstance(found, list) else [found]) for group in optimizer.param_groups
-    ]
-    if not groups or "betas" in groups[0]:
+    optimizers = found if isinstance(found, list) else [found]
+    first = optimizers[0].param_groups[0] if optimizers else {"betas": ()}
+    if "betas" in first:
         return None
-    return (job.penalty or L1()).budget(job.strength, [rates], groups[0].get("momentum", 0.0))
+    return (job.penalty or L1()).budget(job.strength, [rates], first.get("momentum", 0.0))
 
 
 def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRecord:
