@@ -168,7 +168,7 @@ def _budget(job: Job, module: LightningModule, rates: float) -> float | None:
         return 0.0
     found = module.optimizers()
     optimizers = found if isinstance(found, list) else [found]
-    first = optimizers[0].param_groups[0] if optimizers else {"betas": ()}
+    first: dict[str, Any] = optimizers[0].param_groups[0] if optimizers else {"betas": ()}
     if "betas" in first:
         return None
     return (job.penalty or L1()).budget(job.strength, [rates], first.get("momentum", 0.0))
