@@ -89,6 +89,20 @@ class UnlikeForward(Named):
         return F.cross_entropy(self(batch["values"]), batch["labels"])
 
 
+class WholeBatch(Plain):
+    """forward takes the batch apart itself, and logs."""
+
+    def forward(self, batch):
+        self.log("spread", batch["values"].std(), batch_size=16)
+        return self.net(batch["values"])
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self(batch), batch["labels"])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx), batch_size=16)
+
+
 def dictionary(picked):
     x, y = (torch.stack(part) for part in zip(*picked, strict=True))
     return {"labels": y, "values": x, "mask": torch.ones_like(x)}
@@ -232,6 +246,13 @@ CASES = {
     "batch encodings": case(Named, **by(encoding), inputs=INPUTS, x=MASKED),
     "any name": case(AnyName, **by(dictionary), inputs=INPUTS, x=MASKED),
     "keys unlike forward": case(UnlikeForward, **by(without_mask), inputs=INPUTS),
+    "forward takes the batch": case(
+        WholeBatch,
+        **by(without_mask),
+        inputs=INPUTS,
+        oracle="net",
+        slimming={"example_input": ({"values": torch.zeros(2, 6)},)},
+    ),
     "batches of one's own class": case(OwnBatch, **by(pair), inputs=INPUTS),
     "hook of the module": case(Augments, inputs=[x / 2 for x in INPUTS]),
     "hooks of the data module": lambda: Case(Plain(), (Data(),), inputs=[2 * (x + 1) for x in INPUTS]),

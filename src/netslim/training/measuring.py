@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
@@ -25,7 +25,7 @@ from netslim.method.batches import arguments
 from netslim.method.recovery import recalibrate
 from netslim.modules import tensors_in
 from netslim.training.loaders import first_batch, generators_as_they_were, loaders_in, of_all_ranks
-from netslim.training.module_copy import copied
+from netslim.training.module_copy import copied, unlogged
 from netslim.training.quiet import quiet_callback, quiet_logger
 
 Split = Literal["val", "test"]
@@ -92,8 +92,8 @@ class FitBench:
     def try_training_step(self, module: LightningModule) -> None:
         """The module's training step on one batch, without a step of an optimiser; it logs nothing."""
         module = copied(module)
-        module.log = module.log_dict = lambda *args, **settings: None  # type: ignore[method-assign, assignment]
-        with _borrowed(self.trainer, module, "val"), self.trainer.precision_plugin.train_step_context():
+        context = self.trainer.precision_plugin.train_step_context()
+        with _borrowed(self.trainer, module, "val"), unlogged(module), context:
             self.trainer.state.stage = RunningStage.TRAINING
             batch = _transferred(self.trainer, module, self.first_training_batch)
             module.training_step(*(batch, 0)[: len(inspect.signature(module.training_step).parameters)])
@@ -131,7 +131,7 @@ def _recalibrate(
 ) -> None:
     """Each batch is one of every loader, put together as they are; the network sees them one by one."""
     structure = tree_structure(loaders)
-    with _borrowed(trainer, module, "val"), trainer.precision_plugin.forward_context():
+    with _borrowed(trainer, module, "val"), unlogged(module), trainer.precision_plugin.forward_context():
         moved = (_transferred(trainer, module, batch) for batch in batches)
         parts = (part for batch in moved for part in structure.flatten_up_to(batch) if part is not None)
         given = (_inputs(through, part, example) for part in parts)
@@ -141,6 +141,8 @@ def _recalibrate(
 
 def _inputs(network: nn.Module, batch: Any, example: Any) -> Any:
     """What the network takes of a batch: what its forward says, or the one tensor that is like the example."""
+    if type(example) is tuple and len(example) == 1 and isinstance(example[0], (Mapping, list, tuple)):
+        return (batch,)  # forward takes it apart itself
     batch = list(batch) if type(batch) is tuple else batch  # a loader's: labels may follow
     try:
         arguments(network, batch)

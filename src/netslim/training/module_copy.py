@@ -7,6 +7,8 @@ the network and all numbers are copied, what a copy cannot be made of is shared.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -62,13 +64,15 @@ def without_what_cannot_be_copied(module: LightningModule) -> tuple[LightningMod
         if id(module) in memo or (same and not _is_atom(value)):
             without[key] = attributes.pop(key)
     view = object.__new__(type(module))
-    vars(view).update(attributes)
+    vars(view).update(attributes, **UNLOGGED)
     return view, without
 
 
 def given_back(module: LightningModule, small: LightningModule, attributes: dict[str, Any]) -> None:
     """Give the slim module the attributes that ``without_what_cannot_be_copied`` took off."""
     memo = {id(module): small, **_counterparts(module, small)}
+    for name in UNLOGGED:
+        vars(small).pop(name, None)
     vars(small).update({key: _value(value, memo) for key, value in attributes.items()})
 
 
@@ -87,6 +91,24 @@ def _run_and_keep(module: LightningModule, hook: str, *args: Any, **kwargs: Any)
     getattr(type(module), hook)(module, *args, **kwargs)
     for kind, members in kept.items():
         getattr(module, kind).update(members)
+
+
+@contextmanager
+def unlogged(module: LightningModule) -> Iterator[None]:
+    """Inside, what the module logs goes nowhere: it runs outside of Lightning's loops, which would not take it."""
+    vars(module).update(UNLOGGED)
+    try:
+        yield
+    finally:
+        for name in UNLOGGED:
+            vars(module).pop(name, None)
+
+
+def _nothing(*args: Any, **settings: Any) -> None:
+    pass
+
+
+UNLOGGED = {"log": _nothing, "log_dict": _nothing}
 
 
 def _counterparts(network: nn.Module, small: nn.Module) -> Memo:
