@@ -78,7 +78,8 @@ def _put_in(path: str, small: nn.Module, found: plan.Plan, state: Any) -> None:
 
 def _fill(path: str, small: nn.Module, state: Any) -> None:
     """The tensors of the file into the network, if they are those that it wants."""
-    _check_tensors(path, small.state_dict(), state)
+    own = {*dict(small.named_parameters()), *dict(small.named_buffers())}  # not what a hook or a module adds
+    _check_tensors(path, {name: tensor for name, tensor in small.state_dict().items() if name in own}, state)
     for name, buffer in small.named_buffers():
         if name.rpartition(".")[2] in (SELECT, SCATTER) and not torch.equal(buffer.cpu(), state[name].cpu()):
             raise ValueError(f"{path} was edited: {name} is not what its plan says; save the network again")
@@ -94,8 +95,6 @@ def _check_tensors(path: str, wanted: dict[str, Any], state: Any, dtypes: bool =
         raise ValueError(f"{path} holds no tensors beside its plan; save the network again")
     for name, tensor in wanted.items():
         given = state.get(name)
-        if not isinstance(tensor, Tensor):
-            continue  # what a module adds of its own
         if not isinstance(given, Tensor) or given.shape != tensor.shape:
             got = f"{tuple(given.shape)}" if isinstance(given, Tensor) else "nothing"
             raise ValueError(f"{path} holds {got} for {name}, its plan wants {tuple(tensor.shape)}; save it again")

@@ -125,7 +125,7 @@ def test_a_network_without_numbers_makes_the_same_tape(name):
     model = torchvision.models.get_model(name, num_classes=10, **options)
     image = torch.randn(2, 3, 64, 64)
     hollow = api.analyse(Network(model), image).tape
-    real, error = recorder.record(Network(model), image, modes=hollow.modes)
+    real, error = recorder.record(Network(model), image, passes=hollow.passes)
     assert hollow.on_meta
     assert not real.on_meta
     assert not error

@@ -113,10 +113,10 @@ class Builder:
     def finish(self) -> None:
         """Demand the outputs, decide which BN layers select, number the classes."""
         graph = self.graph
-        for ref in graph.tape.outputs:
+        for why, ref in [*(("output", ref) for ref in graph.tape.outputs), *graph.tape.held]:
             sym = graph.sym.get(ref)
             if isinstance(sym, Tensor):
-                self.demand("output", sym)
+                self.demand(why, sym)
         for (name, _), ids in graph.axes.items():
             if name in self._whole:
                 self.pin("parameter", ids)

@@ -17,17 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from netslim.engine.trace.branches import is_torch
+
 ONE_AT_A_TIME = threading.RLock()  # recordings: what is overheard is the whole process's
 
 
 @contextmanager
-def note_running(modules: Mapping[str, nn.Module], running: list[str | None]) -> Iterator[None]:
-    """Keep the names of the modules that are running in a list, innermost last."""
+def note_running(modules: Mapping[str, nn.Module], running: list[str | None], ran: set[str | None]) -> Iterator[None]:
+    """Keep the names of the modules that are running in a list, innermost last; and of all that have run."""
     names = {module: name for name, module in modules.items()}
     key: Any = object()
 
     def enter(module: nn.Module, _: Any) -> None:
-        running.append(names.get(module))
+        running.append(names[module])
+        ran.add(names[module])
 
     def leave(_: nn.Module, __: Any, ___: Any) -> None:
         running.pop()
@@ -66,7 +69,7 @@ def _may_differ(module: nn.Module) -> bool:
     """Can what it computes depend on its mode by more than chance and statistics? Not that of a BN layer, even with an
     activation as its child (timm): training, it would refuse a single pixel."""
     contains = any(child is not None for child in module._modules.values())
-    return (contains or not type(module).__module__.startswith("torch.")) and not isinstance(module, _BatchNorm)
+    return (contains or not is_torch(module)) and not isinstance(module, _BatchNorm)
 
 
 @dataclass
@@ -107,21 +110,29 @@ def note_questions(modules: Mapping[str, nn.Module]) -> Iterator[Asked]:
 
 
 @contextmanager
-def no_addresses() -> Iterator[None]:
-    """Where tensors hold nothing, asking for their memory is an error: whoever follows the address would crash."""
-    me = threading.get_ident()
-    data_ptr: Callable[[Tensor], int] = torch.Tensor.data_ptr
+def no_numbers() -> Iterator[None]:
+    """Where tensors hold nothing, to ask for their memory or for a pickle is an error, as it is to ask for an array."""
+    me, own = threading.get_ident(), {name: getattr(Tensor, name) for name in ("data_ptr", "__reduce_ex__")}
 
-    def refuse(tensor: Tensor) -> int:
-        if threading.get_ident() == me and tensor.is_meta:
-            raise TypeError("the values of a tensor are read outside torch")
-        return data_ptr(tensor)
+    def refusing(method: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(tensor: Tensor, *args: Any) -> Any:
+            if threading.get_ident() == me and tensor.is_meta:
+                raise TypeError("the values of a tensor are read outside torch")
+            return method(tensor, *args)
 
-    torch.Tensor.data_ptr = refuse  # type: ignore[assignment, method-assign]
+        return refuse
+
+    inherited = own.keys() - vars(Tensor).keys()
+    for name, method in own.items():
+        setattr(Tensor, name, refusing(method))
     try:
         yield
     finally:
-        del torch.Tensor.data_ptr
+        for name, method in own.items():
+            if name in inherited:
+                delattr(Tensor, name)
+            else:
+                setattr(Tensor, name, method)
 
 
 def _is_torch(names: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ each is an operation of its own on the tape, without a rule, so that all it read
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,19 +25,40 @@ TRUTH = "__bool__"
 CAME_IN = "outside torch"  # the name of the operation that may have made a tensor which nobody has seen before
 
 
-class Overheard(TorchFunctionMode):
-    """note(way out, tensor) is told of every tensor that leaves torch, and of every one that is asked whether it is
-    true: then the code may branch."""
+class Answers:
+    """To the question whether a tensor is true: those that are forced, then the truth.
 
-    def __init__(self, note: Callable[[str, Tensor], None]) -> None:
+    heard: (place in the code, module, answer) of all questions, in order.
+    """
+
+    def __init__(self, forced: tuple[bool, ...] = ()) -> None:
+        self.forced = forced
+        self.heard: list[tuple[Any, str | None, bool]] = []
+
+    def answer(self, truth: bool, module: str | None) -> bool:
+        asked = len(self.heard)
+        told = self.forced[asked] if asked < len(self.forced) else truth
+        frame = sys._getframe(2)
+        self.heard.append(((frame.f_code, frame.f_lasti), module, told))
+        return told
+
+
+class Overheard(TorchFunctionMode):
+    """Of every tensor that leaves torch, read(way, tensor) is told; whether one is true is answered as asked for.
+
+    module() is the name of the module that runs.
+    """
+
+    def __init__(self, read: Callable[[str, Tensor], None], module: Callable[[], str | None], answers: Answers) -> None:
         super().__init__()
-        self.note = note
+        self.read, self.module, self.answers = read, module, answers
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = _name(func)
-        if (name in WAYS_OUT or name == TRUTH) and isinstance(args[0], Tensor):
-            self.note(name, args[0])
-        return func(*args, **(kwargs or {}))
+        if name in WAYS_OUT:
+            self.read(name, args[0])
+        result = func(*args, **(kwargs or {}))
+        return self.answers.answer(result, self.module()) if name == TRUTH else result
 
 
 def _name(func: Any) -> str:

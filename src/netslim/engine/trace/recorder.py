@@ -1,43 +1,33 @@
 """The recorder: a network is run, and what it does is written onto a tape.
 
-The model is run on the example input under a TorchDispatchMode, which sees every ATen operation below autograd, however
-the Python code spells it (module, functional, operator). Nothing has to be traced symbolically, so whatever runs in
-eager mode can be recorded. What is lost: a Python integer that the code computed from a shape looks the same as one
-written in it, so the slim network is recorded again afterwards and compared (replay.py).
+The model is run on the example input under a dispatch mode (dispatch.py). Nothing has to be traced symbolically, so
+whatever runs in eager mode can be recorded. It is run once; again in the other mode, with gradients, or with another
+answer to whether a tensor is true, where its code asks for these, because then it may do something else. What is lost:
+a Python integer that the code computed from a shape looks the same as one written in it, so the slim network is
+recorded again afterwards, in the same runs, and compared (replay.py).
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import cache, partial
+import dis
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.engine.trace import meta_kernels
-from netslim.engine.trace.modes import (
-    ONE_AT_A_TIME,
-    Asked,
-    no_addresses,
-    note_questions,
-    note_running,
-    tracing_modes,
-)
-from netslim.engine.trace.outside import CAME_IN, TRUTH, Overheard, attached
+from netslim.engine.trace.branches import untaken
+from netslim.engine.trace.dispatch import Kernels, Rescue, Writer
+from netslim.engine.trace.modes import ONE_AT_A_TIME, no_numbers, note_questions, note_running, tracing_modes
+from netslim.engine.trace.outside import Answers, Overheard
 from netslim.engine.trace.random_state import kept_generators
-from netslim.engine.trace.survivors import computed, held_elsewhere, outliving
-from netslim.engine.trace.tape import ALIASED, SCATTER, Node, Ref, Tape, is_own, is_own_selection
+from netslim.engine.trace.survivors import computed, outliving
+from netslim.engine.trace.tape import Run, Tape
 from netslim.modules import Network, call, tensors_in
 
-NO_OP = torch.ops.aten.alias.default  # of an operation on the tape that is none of ATen's
-
-
-Kernels = Callable[[str], meta_kernels.Shortcut | None]  # name of an operation -> a faster way to the shape it makes
-Rescue = Callable[[Tape, Node], Tensor | None]  # the tape so far, an operation that fails -> what to go on with
+RUNS = 24  # at most, because of answers
 
 
 def record(
@@ -45,244 +35,124 @@ def record(
     example_input: Any,
     *,
     modes: tuple[bool, ...] = (False,),
+    passes: list[Run] | None = None,
     kernels: Kernels | None = None,
     rescue: Rescue | None = None,
 ) -> tuple[Tape, str]:
     """Run the model and write down what it did.
 
     network: a copy that nobody else uses; the run may change it. modes: do its containers train? Where it asks, it is
-    run in each of these modes, and what the later runs do beside the first is written behind it; where it asks whether
-    gradients are recorded, it is run both ways. kernels: the model's parameters and floating-point buffers are on the
-    meta device; the input is put there, and operations that have a shortcut take it. rescue: what to go on with where
-    an operation fails, if anything; what it was is on the tape as a failure.
+    run in each of these modes, and what the later runs do beside the first is written behind it. passes: instead,
+    those of another recording. kernels: the model's parameters and floating-point buffers are on the meta device; the
+    input is put there, and operations that have a shortcut take it. rescue: what to go on with where an operation
+    fails, if anything; what it was is on the tape as a failure.
 
     Returns the tape and an error message, empty if all runs came to their end. The random state is restored; the tape
     of a run that failed holds the operations up to the failure.
     """
-    tape = Tape(on_meta=kernels is not None, modes=modes)
-    with ONE_AT_A_TIME, kept_generators():
-        recorder = _Recorder(tape, network, kernels, rescue)
+    tape = Tape(on_meta=kernels is not None)
+    with ONE_AT_A_TIME:
+        recording = _Recording(network, example_input, Writer(tape, network, kernels, rescue))
         try:
-            for training in modes:
-                asked = recorder.run(example_input, training, gradients=False)
-                if asked.gradients:
-                    asked.mode |= recorder.run(example_input, training, gradients=True).mode
-                if not asked.mode:
-                    break
+            if passes is None:
+                recording.explore(modes)
+                recording.hold_branches()
+            for run in passes or ():
+                recording.run(run)
         except Exception as error:  # the caller decides: a bad example input, or a size written in the code
             return tape, f"{type(error).__name__}: {error}"
     return tape, ""
 
 
-class _Recorder(TorchDispatchMode):
-    def __init__(self, tape: Tape, network: Network, kernels: Kernels | None, rescue: Rescue | None) -> None:
-        super().__init__()
-        self.tape, self.network, self.kernels, self.rescue = tape, network, kernels, rescue
-        self.running: list[str | None] = []
-        self.number: dict[int, int] = {}
-        self.known: dict[Any, Node] = {}  # what earlier runs did
-        self.scattered: dict[int, Node] = {}  # output of a BN layer that scatters -> the layer
-        self.memory: dict[int, list[Tensor]] = {}  # also keeps all tensors alive, so that id() stays unique
-        self.attached = set[int]() if tape.on_meta else attached(network)
-        tape.state = {self.add(tensor): name for name, tensor in network.state.items()}
+class _Recording:
+    def __init__(self, network: Network, example_input: Any, writer: Writer) -> None:
+        self.network, self.example_input, self.writer, self.tape = network, example_input, writer, writer.tape
+        self.ran = set[str | None]()  # modules that were run
+        self.unsettled = set[str]()  # modules that asked for more truths than were tried
 
-    def run(self, example_input: Any, training: bool, gradients: bool) -> Asked:
-        """One forward pass. Of a later one only what is new is written down."""
-        own = partial(torch.empty_like, device=meta_kernels.META) if self.tape.on_meta else torch.clone
-        given = tree_map_only(Tensor, own, example_input)  # some networks overwrite their input
+    def explore(self, modes: tuple[bool, ...]) -> None:
+        """All runs in which the network may do something else."""
+        for training in modes:
+            asked, answers = self.run(first := Run(training))
+            both = [(first, answers)]
+            if asked.gradients:
+                more, answers = self.run(second := Run(training, gradients=True))
+                asked.mode |= more.mode
+                both.append((second, answers))
+            for run, answers in both:
+                self.answer_otherwise(run, answers)
+            if not asked.mode:
+                break
+
+    def answer_otherwise(self, run: Run, answers: Answers) -> None:
+        """Run again for every place that asked whether a tensor is true, and let it hear the opposite, once."""
+        ahead, seen = [answers], set[Any]()
+        while ahead:
+            given = ahead.pop(0)
+            for i, (place, module, answer) in enumerate(given.heard):
+                if i < len(given.forced) or place in seen:
+                    continue
+                seen.add(place)
+                if len(self.tape.passes) >= RUNS:
+                    self.unsettled.add(module or "")
+                    continue
+                forced = (*(truth for _, _, truth in given.heard[:i]), not answer)
+                other = self.attempt(Run(run.training, run.gradients, forced), module or "")
+                ahead += [] if other is None else [other]
+
+    def attempt(self, run: Run, module: str) -> Answers | None:
+        """A run that may fail: because the code refuses what it was told, or because that is not so."""
+        before = len(self.tape.nodes)
+        try:
+            return self.run(run)[1]
+        except Exception as error:
+            del self.tape.nodes[before:], self.tape.runs[-1]
+            if not _deliberate(error):
+                self.unsettled.add(module)
+            return None
+
+    def run(self, run: Run) -> Any:
+        """One forward pass: what it has asked for, and the answers that it was given."""
+        tape, modules = self.tape, self.network.modules
+        own = partial(torch.empty_like, device=meta_kernels.META) if tape.on_meta else torch.clone
+        given = tree_map_only(Tensor, own, self.example_input)  # some networks overwrite their input
         inputs = [t for t in tree_leaves(given) if isinstance(t, Tensor)]
-        if self.known or self.tape.nodes:
-            self.start_again(inputs)
-        else:
-            self.tape.inputs = [self.add(t) for t in inputs]
-        self.running.clear()
-        self.tape.runs.append(len(self.tape.nodes))
-        overheard = no_addresses() if self.tape.on_meta else Overheard(self.read_outside)
+        tape.runs.append(len(tape.nodes))
+        self.writer.start(inputs)
+        answers = Answers(run.answers)
         with (
-            tracing_modes(self.network.modules, training),
-            torch.set_grad_enabled(gradients),
-            note_questions(self.network.modules) as asked,
-            note_running(self.network.modules, self.running),
-            overheard,
-            self,
+            kept_generators(),
+            tracing_modes(modules, run.training),
+            torch.set_grad_enabled(run.gradients),
+            note_questions(modules) as asked,
+            note_running(modules, self.writer.running, self.ran),
+            no_numbers() if tape.on_meta else Overheard(self.writer.read_outside, self.writer.module, answers),
+            self.writer,
         ):
             result = computed(call(self.network.model, given))
         self.write_outputs(result, inputs)
-        return asked
+        tape.passes.append(Run(run.training, run.gradients, tuple(answer for _, _, answer in answers.heard)))
+        return asked, answers
 
     def write_outputs(self, result: Any, inputs: list[Tensor]) -> None:
         """What outlives the run: the result, and all that somebody else holds or that was written into."""
-        first = {*self.tape.state, *self.tape.inputs}
-        returned = [self.number[id(t)] for t in tensors_in(result) if id(t) in self.number]
+        number, tape = self.writer.number, self.tape
+        returned = [number[id(t)] for t in tensors_in(result) if id(t) in number]
         kept_in = [result, inputs, *map(vars, self.network.modules.values())]
-        held = {self.number[id(tensor)] for tensor in outliving(self.memory.values(), kept_in)}
-        gradients = {self.number[id(t.grad)] for t in self.network.state.values() if id(t.grad) in self.number}
-        self.tape.outputs += [*returned, *sorted((held | gradients) - first - {*returned, *self.tape.outputs})]
+        held = {number[id(tensor)] for tensor in outliving(self.writer.memory.values(), kept_in)}
+        gradients = {number[id(t.grad)] for t in self.network.state.values() if id(t.grad) in number}
+        others = (held | gradients) - self.writer.given - {*returned, *tape.outputs}
+        tape.outputs += [*returned, *sorted(others)]
 
-    def read_outside(self, way: str, tensor: Tensor) -> None:
-        """A tensor's values leave torch: an operation without a result."""
-        if way != TRUTH and id(tensor) in self.number:
-            number = self.number[id(tensor)]
-            self.write(Node(NO_OP, way, (Ref(number),), {}, [number], [], self.module()), [])
-
-    def came_in(self) -> None:
-        """A tensor of unknown origin: what is still held somewhere, or was read by no operation, may be in it."""
-        first = {*self.tape.state, *self.tape.inputs}
-        read = {ref for node in self.tape.nodes for ref in node.reads}
-        unread = {number for node in self.tape.nodes for number in node.outs} - read
-        held = {self.number[id(tensor)] for tensor in held_elsewhere(self.memory.values())}
-        reads = sorted((held | unread) - first)
-        self.write(Node(NO_OP, CAME_IN, tuple(map(Ref, reads)), {}, reads, [], self.module()), [])
-
-    def module(self) -> str | None:
-        return self.running[-1] if self.running else None
-
-    def start_again(self, inputs: list[Tensor]) -> None:
-        """Another run on the same inputs, of which only what is new will be written down."""
-        self.known = {_key(node): node for node in self.tape.nodes}
-        names = {name: number for number, name in self.tape.state.items()}
-        for name, tensor in self.network.state.items():
-            self.call(tensor, names[name])
-        for tensor, number in zip(inputs, self.tape.inputs, strict=True):
-            self.call(tensor, number)
-
-    def call(self, tensor: Tensor, number: int) -> int:
-        """Give this tensor a number."""
-        if id(tensor) not in self.number:
-            self.memory.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
-        self.number[id(tensor)] = number
-        return number
-
-    def add(self, tensor: Tensor) -> int:
-        """A new number for this tensor."""
-        tape = self.tape
-        number = self.call(tensor, len(tape.shape))
-        tape.shape.append(tensor.shape)
-        tape.dtype.append(tensor.dtype)
-        if not tensor.is_floating_point() and tensor.device != meta_kernels.META and tensor.numel() <= 1 << 20:
-            tape.integers[number] = tensor.detach().cpu()  # not the tensor itself: it is counted who holds that
-        return number
-
-    def add_outer(self, tensor: Tensor) -> None:
-        """A tensor that no recorded operation made, nor plain numbers."""
-        if tensor.dim() > 0 and not self.tape.on_meta and id(tensor) not in self.attached:
-            self.came_in()
-        self.add_made(tensor)
-
-    def add_made(self, tensor: Tensor) -> None:
-        """A tensor that no recorded operation made. A number that an earlier run met too is the same."""
-        if tensor.dim() > 0 or tensor.device == meta_kernels.META or tensor.is_complex():
-            self.add(tensor)
-            return
-        numbers, value = self.tape.numbers, tensor.item()
-        same = [n for n, other in numbers.items() if other == value and self.tape.dtype[n] == tensor.dtype]
-        if self.known and same:
-            self.call(tensor, same[0])
-        else:
-            numbers[self.add(tensor)] = value
-
-    def refs(self, value: Any, reads: list[int]) -> Any:
-        """The same arguments with numbers for tensors."""
-        if isinstance(value, Tensor):
-            if id(value) not in self.number:
-                self.add_outer(value)
-            reads.append(self.number[id(value)])
-            if self.tape.on_meta and value.device == meta_kernels.META and not value.is_floating_point():
-                raise TypeError("the values of an integer tensor matter")
-            return Ref(reads[-1])
-        if isinstance(value, (list, tuple)) and value and type(value[0]) is not int:  # a list of sizes holds no tensors
-            nested = (Tensor, list, tuple)
-            return type(value)([self.refs(item, reads) if isinstance(item, nested) else item for item in value])
-        return value
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name, overwritten = _signature(func)
-        node = Node(func, name, (), {}, [], [], self.module())
-        nested = (Tensor, list, tuple)
-        if name == "lift_fresh" and id(args[0]) not in self.number:  # made of plain numbers, whose ways out are known
-            self.add_made(args[0])
-        node.args = tuple([self.refs(item, node.reads) if isinstance(item, nested) else item for item in args])
-        if kwargs:
-            node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
-        try:
-            result = self.compute(node, args, kwargs, bool(overwritten))
-        except Exception as error:
-            result = self.rescue(self.tape, node) if self.rescue is not None and not overwritten else None
-            if result is None:
-                raise
-            self.tape.failures[len(self.tape.nodes)] = f"{type(error).__name__}: {error}"
-        norm = self.scattering_norm(node) if name == "index_copy" else None
-        own = norm is not None or (name == "index_select" and is_own_selection(self.tape, node))
-        if own and meta_kernels.in_channels_last(args[0] if norm is None else args[3]):  # as the hooks in hooks.py do
-            result = result.contiguous(memory_format=torch.channels_last)
-        if norm is not None:
-            self.write_scatter(norm, node, result)
-            return result
-        if name == "slice" and args[2:] == (0, sys.maxsize):  # all of it, as in x[:, :8] before PyTorch 2.9
-            self.call(result, node.reads[0])
-            return result
-        outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
-        self.write(node, [out for out in outs if isinstance(out, Tensor)])
-        for i in overwritten:
-            if i < len(args):
-                self.overwrite_aliases(args[i], node)
-        return result
-
-    def compute(self, node: Node, args: Any, kwargs: Any, in_place: bool) -> Any:
-        if self.kernels is None:
-            return node.op(*args, **kwargs)
-        return meta_kernels.infer(self.kernels(node.name), node.op, args, kwargs, in_place)
-
-    def scattering_norm(self, node: Node) -> Node | None:
-        """The BN layer that this operation scatters: the last but one, zeros(width).index_copy(1, places, x)."""
-        if not is_own(self.tape, node, SCATTER):
-            return None
-        before, zeros = self.tape.nodes[-2:]
-        (stream, _, _, x) = node.args
-        norm = self.scattered.get(x.index, before)
-        return norm if zeros.name == "new_zeros" and [stream.index] == zeros.outs and x.index == norm.outs[0] else None
-
-    def write_scatter(self, norm: Node, node: Node, result: Tensor) -> None:
-        """On the tape it is the BN layer's own doing: two operations less, and an output of full width."""
-        self.tape.nodes.pop()
-        if norm.scatter is None:
-            places = node.args[2].index
-            norm.scatter = self.tape.state[places].rpartition(".")[0], self.tape.integers[places]
-            norm.outs[0] = self.add(result)
-            self.scattered[norm.outs[0]] = norm
-        self.call(result, norm.outs[0])
-
-    def write(self, node: Node, outs: list[Tensor]) -> None:
-        """Onto the tape with it, unless an earlier run did the same with the same."""
-        known = self.known.get(_key(node)) if self.known else None
-        if known is None:
-            self.tape.nodes.append(node)
-            node.outs = [self.add(out) for out in outs]
-            if node.name == "scalar_tensor":  # a number that came as such, as in where(x > 0, x, 0.0)
-                self.tape.numbers[node.outs[0]] = node.args[0]
-        else:
-            node.outs = [self.call(out, number) for out, number in zip(outs, known.outs, strict=True)]
-
-    def overwrite_aliases(self, tensor: Tensor, node: Node) -> None:
-        for other in self.memory.get(tensor.untyped_storage()._cdata, ()):
-            if other is not tensor and self.number[id(other)] not in node.outs:
-                reads = [self.number[id(other)], self.number[id(tensor)]]
-                self.write(Node(node.op, ALIASED, tuple(map(Ref, reads)), {}, reads, []), [other])
+    def hold_branches(self) -> None:
+        """What code reads that was not run this time."""
+        for why, numbers in untaken(self.tape, self.network, self.ran, sorted(self.unsettled)).values():
+            self.tape.held += [(why, number) for number in sorted(numbers)]
 
 
-@cache
-def _signature(func: Any) -> tuple[str, list[int]]:
-    """An operation's name in its functional form, and the positions of the arguments it overwrites."""
-    name = func._schema.name.removeprefix("aten::")
-    name = name[:-1] if name.endswith("_") and not name.startswith("__") else name
-    return name, [i for i, argument in enumerate(func._schema.arguments) if argument.is_write]
-
-
-def _key(node: Node) -> Any:
-    """What an operation does, with what, and where."""
-    return node.op, node.name, node.module, _frozen(node.args), _frozen(list(node.kwargs.items()))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+def _deliberate(error: Exception) -> bool:
+    """Was it raised by a `raise` or an `assert` in Python?"""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and dis.opname[at.tb_frame.f_code.co_code[at.tb_lasti]] == "RAISE_VARARGS"

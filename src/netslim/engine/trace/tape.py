@@ -39,6 +39,16 @@ class Node:
     scatter: tuple[str, Tensor] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A forward pass. training: do containers train? gradients: are they recorded? answers: what the code was told, in
+    order, when it asked whether a tensor is true; after these, the truth."""
+
+    training: bool
+    gradients: bool = False
+    answers: tuple[bool, ...] = ()
+
+
 @dataclass
 class Tape:
     """nodes in order of execution, and what is known of each tensor, by its number."""
@@ -49,10 +59,11 @@ class Tape:
     state: dict[int, str] = field(default_factory=dict)  # parameters and buffers: number -> name
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
+    held: list[tuple[str, int]] = field(default_factory=list)  # why, and what code may read that was not run
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
     numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
     on_meta: bool = False  # run without numbers (shapes.py)
-    modes: tuple[bool, ...] = (False,)  # of the containers, in each of which the network was run
+    passes: list[Run] = field(default_factory=list)  # how the network was run
     runs: list[int] = field(default_factory=list)  # where on the tape what is new in each run begins
     failures: dict[int, str] = field(default_factory=dict)  # position of an operation that failed -> its error
 

@@ -28,8 +28,8 @@ from netslim.engine.graph.flows import Flow, PerChannel
 from netslim.engine.graph.graph import Graph
 from netslim.engine.ops import table
 from netslim.engine.ops.channel_ids import Weight, shrink
+from netslim.engine.trace.dispatch import Rescue
 from netslim.engine.trace.meta_kernels import META
-from netslim.engine.trace.recorder import Rescue
 from netslim.engine.trace.tape import Node, Ref, Tape, is_own_selection, leaves, unread_aliases
 from netslim.engine.verify.promises import Deviation, Orders, Promises
 
