@@ -125,6 +125,20 @@ class Gan(LightningModule):
         return [torch.optim.Adam(part.parameters(), lr=1e-2) for part in (self.generator, self.discriminator)]
 
 
+class Beside(Plain):
+    """forward runs another network, which has BatchNorm layers, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = net()
+
+    def forward(self, x):
+        return self.other(x)
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]) + self(batch[0]), batch[1])
+
+
 class BuiltInSetup(Plain):
     """Not asked for a stage: a second fit would start with new weights."""
 
@@ -294,6 +308,7 @@ CASES = {
     "metrics": case(Metrics),
     "manual optimisation": case(Manual),
     "gan": case(Gan, network="generator", x=torch.randn(8, 3), inputs=None, slimming={"recalibration_batches": 0}),
+    "forward beside the network": case(Beside, network="net"),
     "built in setup": case(BuiltInSetup),
     "built in setup, network named": case(BuiltInSetup, network="net"),
     "built in configure_model": case(BuiltInConfigureModel),

@@ -28,7 +28,7 @@ def reestimated_statistics(model: nn.Module) -> Iterator[None]:
     the batches calls ``model.eval()`` itself, as a validation loop does. On leaving, modes and momenta are what they
     were; a layer that no batch has reached keeps its statistics, and after an error all do.
     """
-    layers = _layers(model)
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     modes = {m: m.training for m in model.modules()}
     before = [(m, m.momentum, {k: b.clone() for k, b in m.named_buffers(recurse=False)}) for m in layers]
     model.eval()
@@ -59,10 +59,6 @@ def _train_this_layer(module: nn.Module, args: Any) -> None:
     module.training = True
 
 
-def _layers(model: nn.Module) -> list[_BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-
-
 def recalibrate(model: nn.Module, batches: Iterable[Any], steps: int | None = None) -> None:
     """Re-estimate the running mean and variance of every BN layer from batches, in place.
 
@@ -74,7 +70,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], steps: int | None = No
         steps: use so many batches at most; default all of them.
 
     Raises:
-        ValueError: there are no batches, forward cannot be called with one, or it runs no BN layer.
+        ValueError: there are no batches, or forward cannot be called with one.
 
     >>> bn = nn.BatchNorm1d(1).eval(); recalibrate(bn, [torch.tensor([[1.0], [3.0]])]); bn.running_mean
     tensor([2.])
@@ -90,9 +86,6 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], steps: int | None = No
             seen += 1
         if seen == 0:
             raise ValueError("recalibrate needs at least one batch, got none")
-        layers = _layers(model)
-        if layers and all(layer.num_batches_tracked == 0 for layer in layers):
-            raise ValueError(f"forward of {type(model).__name__} runs no BatchNorm layer that keeps statistics")
 
 
 def _moved(leaf: Any, device: torch.device) -> Any:

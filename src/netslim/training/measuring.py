@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_structure, tree_unflatten
 
 from netslim.method.batches import arguments
 from netslim.method.recovery import recalibrate
-from netslim.modules import tensors_in
+from netslim.modules import bn_layers, tensors_in
 from netslim.training.loaders import first_batch, generators_as_they_were, loaders_in, of_all_ranks
 from netslim.training.module_copy import copied, unlogged
 from netslim.training.quiet import quiet_callback, quiet_logger
@@ -84,10 +84,13 @@ class FitBench:
         loaders = self.trainer.train_dataloader
         return tree_unflatten([first_batch(loader) for loader in loaders_in(loaders)], tree_structure(loaders))
 
-    def try_recalibrate(self, module: LightningModule, through: nn.Module, example: Any) -> None:
-        """The same with one batch."""
+    def try_recalibrate(self, module: LightningModule, through: nn.Module, network: nn.Module, example: Any) -> None:
+        """The same with one batch; raises a ValueError if it does not run the network."""
         loaders = self.trainer.train_dataloader
-        _recalibrate(self.trainer, module, through, [self.first_training_batch], loaders, example)
+        with layers_run(network) as layers:
+            _recalibrate(self.trainer, module, through, [self.first_training_batch], loaders, example)
+        if not layers:
+            raise ValueError("it runs none of the BatchNorm layers")
 
     def try_training_step(self, module: LightningModule) -> None:
         """The module's training step on one batch, without a step of an optimiser; it logs nothing."""
@@ -120,6 +123,19 @@ class IdleBench:
         loaders = given if isinstance(given, CombinedLoader) else CombinedLoader(given, "max_size_cycle")
         drawn = (batch for batch, *_ in islice(loaders, math.ceil(batches / len(loaders.flattened))))
         _recalibrate(self.trainer, module, through, drawn, loaders.iterables, example)
+
+
+@contextmanager
+def layers_run(network: nn.Module) -> Iterator[list[nn.Module]]:
+    """The BatchNorm layers of the network that run inside."""
+    ran: list[nn.Module] = []
+    layers = bn_layers(network).values()
+    hooks = [layer.register_forward_pre_hook(lambda layer, _: ran.append(layer)) for layer in layers]
+    try:
+        yield ran
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:

@@ -20,7 +20,7 @@ from netslim.engine.checks import check_coupling
 from netslim.method.scores import Score, Scores
 from netslim.method.threshold import is_number
 from netslim.modules import bn_layers
-from netslim.training.measuring import FitBench, Split
+from netslim.training.measuring import FitBench, Split, layers_run
 from netslim.training.module_copy import keep_network_in_setup
 from netslim.training.processes import end_with_fit
 from netslim.training.slim_module import Result, callable_on_batches, cut, example_for
@@ -181,10 +181,10 @@ class Slimming(Callback):
 
     def _try_recalibrate(self, bench: FitBench, small: LightningModule) -> None:
         """Find what can be called on a training batch: the module, or else its network."""
-        reasons = []
+        reasons, network = [], small.get_submodule(self.network)
         for number, through in enumerate(callable_on_batches(small, self.network)):
             try:
-                bench.try_recalibrate(small, through, self._example)
+                bench.try_recalibrate(small, through, network, self._example)
             except Exception as error:
                 reasons.append(f"{type(through).__name__}: {error}")
             else:
@@ -197,12 +197,8 @@ class Slimming(Callback):
 
     def _try_step(self, bench: FitBench, dense: LightningModule, small: LightningModule) -> None:
         step = "validation_step" if self.split == "val" else "test_step"
-        dense_ran: list[nn.Module] = []
-        layers = bn_layers(dense.get_submodule(self.network)).values()
-        hooks = [layer.register_forward_pre_hook(lambda layer, _: dense_ran.append(layer)) for layer in layers]
-        reason = _reason(bench.try_step, small)
-        for hook in hooks:
-            hook.remove()
+        with layers_run(dense.get_submodule(self.network)) as dense_ran:
+            reason = _reason(bench.try_step, small)
         if dense_ran:
             raise ValueError(
                 f"{step} of the slim module runs the dense network, through a function or an object that refers to it: "
