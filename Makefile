@@ -34,7 +34,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: tools
-	$(BIN)/python tests/benchmarks/slim_vs_rival.py --out outputs/benchmark/slim_vs_rival.md
+	$(BIN)/python tests/benchmarks/slim_vs_torch_pruning.py --out outputs/benchmark/slim_vs_torch_pruning.md
 
 bench-train: install
 	$(BIN)/python tests/benchmarks/train_vs_plain.py --out outputs/benchmark/train_vs_plain.md

@@ -1,4 +1,4 @@
-"""The sides of slim_vs_rival.py: networks of torchvision, and the tools that make them smaller.
+"""The sides of slim_vs_torch_pruning.py: networks of torchvision, and the tools that make them smaller.
 
 Each network has random weights, signed γ in 0.3..1.3, β that counts, and BN statistics of its own input. Which channels
 a tool kept is read off its result, the same way for all: before, running_mean numbers the channels.
@@ -30,7 +30,7 @@ def slimmed(model: nn.Module, ratio: float, x: Tensor, *, coupling: str) -> nn.M
     return netslim.slim(model, keep, example_input=x)
 
 
-def rival(model: nn.Module, ratio: float, x: Tensor) -> nn.Module:
+def torch_pruning_side(model: nn.Module, ratio: float, x: Tensor) -> nn.Module:
     import torch_pruning
 
     pruner = torch_pruning.pruner.BNScalePruner(
@@ -46,10 +46,10 @@ def rival(model: nn.Module, ratio: float, x: Tensor) -> nn.Module:
 
 
 TOOLS: dict[str, Tool] = {
-    "group": partial(slimmed, coupling="group"),  # residual streams too, as the rival does
+    "group": partial(slimmed, coupling="group"),  # residual streams too, as Torch-Pruning does
     "keep": partial(slimmed, coupling="keep"),  # netslim's default
     "scatter": partial(slimmed, coupling="scatter"),
-    "rival": rival,
+    "torch_pruning": torch_pruning_side,
 }
 
 

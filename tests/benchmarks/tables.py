@@ -1,4 +1,4 @@
-"""The rows of slim_vs_rival.py as Markdown and CSV. Numbers come in, text goes out."""
+"""The rows of slim_vs_torch_pruning.py as Markdown and CSV. Numbers come in, text goes out."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from typing import Any
 
 Row = dict[str, Any]  # "network" and measurements "<what>_<tool>"; a text where the tool failed
 
-TOOLS = ("keep", "group", "scatter", "rival")
-OURS, RIVAL = ("group", "keep", "scatter"), ("rival",)
+TOOLS = ("keep", "group", "scatter", "torch_pruning")
+HEADS = ("keep", "group", "scatter", "Torch-Pruning")
+OURS, THEIRS = ("group", "keep", "scatter"), ("torch_pruning",)
 RATIOS = (0.3, 0.5, 0.9)
 TOLERANCE = 1e-9
 
 RIGHT = (
     "network",
     "netslim s",
-    "rival s",
+    "Torch-Pruning s",
     "× faster",
     "× less CPU",
     "equal: netslim",
-    "rival",
+    "Torch-Pruning",
     "step: netslim",
-    "rival",
+    "Torch-Pruning",
 )
-REMOVED = ("network", *(f"{100 * ratio:g} %: {tool}" for ratio in RATIOS for tool in TOOLS))
-LOST = ("network", *(f"{which}: {tool}" for which in ("live", "mattering", "gone") for tool in TOOLS))
-SPEED = ("network", *TOOLS)
+REMOVED = ("network", *(f"{100 * ratio:g} %: {tool}" for ratio in RATIOS for tool in HEADS))
+LOST = ("network", *(f"{which}: {tool}" for which in ("live", "live, not constant", "removed") for tool in HEADS))
+SPEED = ("network", *HEADS)
 SHARES = {
     "removed": "Share of all BN channels removed",
     "params": "Share of the parameters removed",
     "macs": "Share of the multiply-adds removed",
 }
 NOTES = """\
-- netslim s: `select_channels(coupling="group")` + `slim`; rival s: `BNScalePruner(...)` + `step()`; half of the
+- netslim s: `select_channels(coupling="group")` + `slim`; Torch-Pruning s: `BNScalePruner(...)` + `step()`; half of the
   channels, median, float32, batch of one. × less CPU: the same in processor time, which other work does not disturb.
 - equal: the smaller network computes what the masked one does, in float64, to 1e-9 of the spread of the outputs; step:
   a forward and backward pass in train mode works, auxiliary heads included. netslim: with all three couplings.
-- removed: `group` and the rival remove whole channels of residual streams too; `keep`, netslim's default, takes the
+- removed: `group` and Torch-Pruning remove whole channels of residual streams too; `keep`, netslim's default, takes the
   asked share of the channels that one BN layer writes alone, so a smaller share of all; `scatter` takes each layer's by
   itself, from all layers.
 - live γ lost: half of the γ of every BN layer are 0, chosen independently, and half of the channels are asked for.
   Zeros of the layers that write one residual stream seldom meet, so whoever removes half of the coupled channels
-  removes live ones. mattering: without the γ whose channel is constant anyway because of another layer's 0 (on the
-  other side of a depthwise convolution). gone: what the slim network no longer has; in grouped convolutions, which need
-  equally many channels per group, netslim rather carries a dead channel along than removes a live one."""
+  removes live ones. not constant: without the γ whose channel is constant anyway because of another layer's 0 (on the
+  other side of a depthwise convolution). removed: what the slim network no longer has; in grouped convolutions, which
+  need equally many channels per group, netslim rather carries a dead channel along than removes a live one."""
 
 
 def markdown(rows: list[Row], top: str) -> str:
@@ -84,8 +85,8 @@ def removed(rows: list[Row], what: str) -> str:
 
 
 def right_cells(row: Row) -> list[str]:
-    seconds = [number(row[f"seconds_{tool}"], "{:.2f}") for tool in ("group", "rival")]
-    answers = [answer(worst(row, what, tools)) for what in ("deviation", "step") for tools in (OURS, RIVAL)]
+    seconds = [number(row[f"seconds_{tool}"], "{:.2f}") for tool in ("group", "torch_pruning")]
+    answers = [answer(worst(row, what, tools)) for what in ("deviation", "step") for tools in (OURS, THEIRS)]
     paces = [number(faster(row, clock), "{:.1f}") for clock in ("seconds", "cpu")]
     return [row["network"], *seconds, *paces, *answers]
 
@@ -95,13 +96,12 @@ def share_cells(row: Row, what: list[str]) -> list[str]:
 
 
 def summary(rows: list[Row]) -> str:
-    ours, theirs = (sum(right(row, tools) for row in rows) for tools in (OURS, RIVAL))
-    text = f"Right (equal, and trains) on {ours} of {len(rows)} networks, the rival on {theirs}"
+    ours, theirs = (sum(right(row, tools) for row in rows) for tools in (OURS, THEIRS))
+    text = f"Right (equal, and trains) on {ours} of {len(rows)} networks, Torch-Pruning on {theirs}"
     paces = [pace for pace in map(faster, rows) if isinstance(pace, float)]
     if paces:
-        text += (
-            f"; {min(paces):.1f} to {max(paces):.1f} times as fast as the rival, median {statistics.median(paces):.1f}"
-        )
+        middle = statistics.median(paces)
+        text += f"; {min(paces):.1f} to {max(paces):.1f} times as fast as Torch-Pruning, median {middle:.1f}"
     return text + "."
 
 
@@ -127,8 +127,8 @@ def answer(value: Any) -> str:
 
 
 def faster(row: Row, clock: str = "seconds") -> float | str:
-    """How many times less time than the rival."""
-    ours, theirs = row[f"{clock}_group"], row[f"{clock}_rival"]
+    """How many times less time than Torch-Pruning."""
+    ours, theirs = row[f"{clock}_group"], row[f"{clock}_torch_pruning"]
     return "–" if isinstance(ours, str) or isinstance(theirs, str) else theirs / ours
 
 

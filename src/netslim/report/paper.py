@@ -1,6 +1,6 @@
 """The paper's networks on CIFAR-10: what the paper and its authors' README report, beside what was recorded here.
 
-python -m netslim.report.paper outputs/published      prints the table of the README
+python -m netslim.report.paper outputs/published      prints the table of outputs/published
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    top = header(shlex.join(["python", "tests/benchmarks/slim_vs_rival.py", *sys.argv[1:]]), options.repeats)
+    top = header(shlex.join(["python", "tests/benchmarks/slim_vs_torch_pruning.py", *sys.argv[1:]]), options.repeats)
     rows: list[Row] = []
     names = options.networks.split(",")
     for name in names:

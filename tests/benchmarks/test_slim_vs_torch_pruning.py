@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import slim_vs_rival as bench
+import slim_vs_torch_pruning as bench
 import tables
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ def test_a_failing_tool_is_a_line_of_text() -> None:
 
 def row(network: str, **changed: object) -> tables.Row:
     given: tables.Row = {"network": network}
-    for tool, time in (("group", 0.5), ("keep", 9.0), ("scatter", 9.0), ("rival", 2.0)):
+    for tool, time in (("group", 0.5), ("keep", 9.0), ("scatter", 9.0), ("torch_pruning", 2.0)):
         given |= {f"seconds_{tool}": time, f"cpu_{tool}": time**2, f"deviation_{tool}": 1e-14, f"step_{tool}": True}
         given |= {f"removed_{ratio}_{tool}": ratio for ratio in tables.RATIOS}
         given |= {f"params_{ratio}_{tool}": ratio + 0.05 for ratio in tables.RATIOS}
@@ -105,27 +105,28 @@ def row(network: str, **changed: object) -> tables.Row:
 
 def test_tables_say_what_was_measured() -> None:
     crash = {
-        f"{what}_rival": "KeyError: 'a'"
+        f"{what}_torch_pruning": "KeyError: 'a'"
         for what in ("seconds", "cpu", "step", "deviation", "live_lost", "mattering_lost", "gone", "speed")
     }
-    rows = [row("right"), row("wrong", deviation_rival=0.31), row("fails", **crash), row("ours", deviation_keep=1e-8)]
+    wrong = row("wrong", deviation_torch_pruning=0.31)
+    rows = [row("right"), wrong, row("fails", **crash), row("ours", deviation_keep=1e-8)]
     text = tables.markdown(rows, "`command`")
-    assert text.startswith("`command`\n\n| network | netslim s | rival s |")
+    assert text.startswith("`command`\n\n| network | netslim s | Torch-Pruning s |")
     assert "| right | 0.50 | 2.00 | 4.0 | 16.0 | yes | yes | yes | yes |" in text
     assert "| wrong | 0.50 | 2.00 | 4.0 | 16.0 | yes | no (0.3) | yes | yes |" in text
     assert "| fails | 0.50 | fails | – | – | yes | no (KeyError) | yes | no (KeyError) |" in text
     assert "| ours | 0.50 | 2.00 | 4.0 | 16.0 | no (1e-08) | yes | yes | yes |" in text
-    assert "Right (equal, and trains) on 3 of 4 networks, the rival on 2; 4.0 to 4.0 times as fast" in text
+    assert "Right (equal, and trains) on 3 of 4 networks, Torch-Pruning on 2; 4.0 to 4.0 times as fast" in text
     assert "| right |" + 4 * " 30.0% |" + 4 * " 50.0% |" + 4 * " 90.0% |" in text
     assert "| right |" + 4 * " 35.0% |" + 4 * " 55.0% |" + 4 * " 95.0% |" in text
     assert "| right |" + 4 * " 25.0% |" + 4 * " 45.0% |" + 4 * " 85.0% |" in text
     assert "| fails |" + 2 * (3 * " 12.5% |" + " fails |") + 3 * " 25.0% |" + " fails |" in text
     assert "| right | 9.00 | 0.50 | 9.00 | 2.00 |" in text
     assert "| fails | 9.00 | 0.50 | 9.00 | fails |" in text
-    assert "- fails, step_rival: KeyError: 'a'" in text
+    assert "- fails, step_torch_pruning: KeyError: 'a'" in text
     lines = list(csv.DictReader(tables.csv_text(rows).splitlines()))
     assert [line["network"] for line in lines] == ["right", "wrong", "fails", "ours"]
-    assert lines[1]["deviation_rival"] == "0.31"
+    assert lines[1]["deviation_torch_pruning"] == "0.31"
 
 
 @pytest.mark.slow
@@ -135,7 +136,7 @@ def test_the_command_runs_two_networks(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert [line.split(" | ")[0] for line in done.stderr.splitlines() if " of 2 | " in line] == ["1 of 2", "2 of 2"]
     assert out.read_text() in done.stdout
-    assert "Right (equal, and trains) on 2 of 2 networks, the rival on 2" in done.stdout
+    assert "Right (equal, and trains) on 2 of 2 networks, Torch-Pruning on 2" in done.stdout
     rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
     for found in rows:
         assert float(found["mattering_lost_keep"]) == float(found["mattering_lost_scatter"]) == 0

@@ -1,0 +1,18 @@
+"""The page of published results says what the records beside it say."""
+
+from __future__ import annotations
+
+import re
+
+import published
+
+
+def test_every_table_is_that_of_its_record():
+    page = (published.PUBLISHED / "README.md").read_text()
+    assert published.render(page) == page
+    assert len(re.findall("<!-- table ", page)) == len(published.BLOCK.findall(page)) >= 6
+
+
+def test_a_changed_number_is_found():
+    page = (published.PUBLISHED / "README.md").read_text()
+    assert published.render(page.replace("80.12", "81.12")) == page
