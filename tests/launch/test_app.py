@@ -29,6 +29,11 @@ WRONG = {
     "scheduler.at=0.5": "scheduler.at=0.5 is no list of shares",
     "finetune.epoch=3": "there is no setting 'finetune.epoch'",
     "finetune.lr=-0.1": "finetune.lr=-0.1 is negative",
+    "finetune.lr=0": "finetune.lr=0 trains nothing; give a positive rate",
+    "optimizer.lr=0": "optimizer.lr=0 trains nothing; give a positive rate",
+    "penalty=l7": "l1",  # what there is
+    "scheduler=multistep_": "one_cycle",  # what there is
+    "callbacks=[{_target_: netslim.GammaHistogram, every_n_epochs: 0}]": "every_n_epochs is 0",
     "lambda=inf": "lambda=inf is not a number",
     "data.std=[0,1,1]": "standard deviations must be positive",
     "optimizer.momentum=1": "optimizer.momentum=1 must be at least 0 and under 1",
@@ -154,6 +159,17 @@ def run(monkeypatch, *words: str) -> None:
     ending.started.clear()
     monkeypatch.setattr(sys, "argv", ["netslim", *words])
     application.main()
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "warmup_cosine", "one_cycle"])
+def test_other_optimisers_and_schedules_and_no_logger(scheduler, tmp_path, monkeypatch):
+    words = ["optimizer=adamw", f"scheduler={scheduler}", "logger=none", "lambda=1e-3", "ratio=0.5", "name=a"]
+    run(monkeypatch, *SMALL, *words, f"outputs={tmp_path}", "epochs=2")
+    (trained,) = (tmp_path / "a").glob("train_*/record.json")
+    record = json.loads(trained.read_text())
+    assert record["budget"] is None  # Adam rescales gradients: λ·Σlr says nothing of it
+    assert record["epochs"][0]["lr"] != record["epochs"][1]["lr"]
+    assert not list(tmp_path.glob("**/events*"))
 
 
 def test_ctrl_c_in_a_training_has_its_exit_code_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):

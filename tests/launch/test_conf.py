@@ -105,3 +105,18 @@ def test_what_cannot_change_a_result_makes_no_other_stage(word):
     settings = recorded.settings(composed("name=x", word))
     assert settings == recorded.settings(composed("name=x"))
     assert settings != recorded.settings(composed("name=x", word, "data.batch_size=7"))
+
+
+@pytest.mark.parametrize("optimizer", sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml")))
+@pytest.mark.parametrize("scheduler", sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml")))
+def test_every_optimiser_steps_with_every_schedule_and_its_state_is_plain(optimizer, scheduler, tmp_path):
+    cfg = composed(f"optimizer={optimizer}", f"scheduler={scheduler}")
+    weight = torch.nn.Parameter(torch.ones(2))
+    made = instantiate(cfg.optimizer)([weight])
+    schedule = instantiate(cfg.scheduler)(made, epochs=10)
+    weight.grad = torch.ones(2)
+    made.step()
+    schedule.step()
+    assert (weight < 1).all()
+    torch.save({"optimizer": made.state_dict(), "schedule": schedule.state_dict()}, tmp_path / "last.ckpt")
+    torch.load(tmp_path / "last.ckpt", weights_only=True)

@@ -61,10 +61,15 @@ def job(cfg: DictConfig, command: str) -> Job:
 
 
 def _check_rates(cfg: DictConfig) -> None:
-    if "lr" in cfg.optimizer:
-        number(cfg, "optimizer.lr", float)  # else the error would name finetune.lr, which asks for it
-    if number(cfg, "finetune.lr", float) < 0:  # else it would be found after the training
-        raise ValueError(f"finetune.lr={cfg.finetune.lr} is negative; give a positive rate, such as 0.01")
+    first = (
+        ["optimizer.lr"] if "lr" in cfg.optimizer else []
+    )  # else the error would name finetune.lr, which asks for it
+    for key in (*first, "finetune.lr"):
+        rate = number(cfg, key, float)
+        if rate <= 0:  # else it would be found after the training, or never
+            raise ValueError(
+                f"{key}={rate:g} {'is negative' if rate else 'trains nothing'}; give a positive rate, such as 0.01"
+            )
     if "momentum" in cfg.optimizer and not 0 <= number(cfg, "optimizer.momentum", float) < 1:
         raise ValueError(f"optimizer.momentum={cfg.optimizer.momentum} must be at least 0 and under 1, such as 0.9")
 
