@@ -65,8 +65,18 @@ def test_hidden_files_and_a_damaged_memory_change_nothing(images):
     (images / "train" / ".thumbs" / "0.png").write_text("x")
     assert of(images) == before
     (kept,) = (images.parent / "memory").iterdir()
-    kept.write_text('{"train/a/0.png": 5}')
+    for content in ('{"train/a/0.png": 5}', "[]", '{"half": '):
+        kept.write_text(content)
+        assert of(images) == before
+
+
+def test_what_a_link_leads_to_counts_as_if_it_lay_there(images, tmp_path):
+    before = of(images)
+    (images / "train" / "a").rename(tmp_path / "elsewhere")
+    (images / "train" / "a").symlink_to(tmp_path / "elsewhere")
     assert of(images) == before
+    rewrite(tmp_path / "elsewhere" / "0.png")
+    assert of(images) != before
 
 
 def test_contents_are_read_once_and_a_changed_one_again(images, monkeypatch):

@@ -7,8 +7,8 @@ place are not. Contents are read once and remembered by size and modification ti
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ from typing import Any
 from tqdm import tqdm
 
 from netslim import files
-
-log = logging.getLogger("netslim")
 
 # Of these torchvision compares every file with its published checksum: where they lie says nothing about what they are,
 # and their stages keep the name that they have with the root of conf/data.
@@ -74,10 +72,12 @@ def of_path(path: Path, memory: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-def _names(folder: Path) -> list[str]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in found)
-    return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+def _names(folder: Path) -> Iterator[str]:
+    """Of all files below, through links to other folders too, as torchvision reads them."""
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found = (Path(where, name) for name in names if not name.startswith("."))
+        yield from (path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
 def _stamp(path: Path) -> list[int]:
@@ -86,8 +86,11 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _remembered(kept: Path) -> Known:
-    """Only a saving: what cannot be used is read again."""
-    known = files.read_json(kept) if kept.exists() else {}
+    """Only a saving: where it cannot be used, the contents are read again."""
+    try:
+        known = files.read_json(kept) if kept.exists() else {}
+    except ValueError:
+        return {}
     good = isinstance(known, dict) and all(isinstance(v, list) and len(v) == 3 for v in known.values())
     return known if good else {}
 

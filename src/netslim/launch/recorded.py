@@ -51,7 +51,7 @@ def places(cfg: DictConfig) -> dict[str, str]:
     values: Plain = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     found = {}
     for name, value in _leaves({group: values[group] for group in ("net", "data")}):
-        named = re.search(r"(root|path|file|folder|dir)$", name) is not None
+        named = re.search(r"(root|path|file|folder|dir|train|val|test)$", name) is not None
         if isinstance(value, str) and name not in paths.WITHOUT_EFFECT and (named or Path(value).is_file()):
             found[name] = value
     return found
