@@ -199,3 +199,55 @@ def test_the_command_prints_the_page_or_one_line_of_error(
     assert (
         err == f"netslim-report: {tmp_path / 'missing'}: no such folder; give the folder of a sweep, outputs/<name>\n"
     )
+
+
+def test_figures_for_print_have_the_width_that_was_asked_for(
+    make_sweep: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_sweep(lambdas=(0.0,), ratios=(0.5,), epochs=2)
+    assert main([str(folder), "--format", "pdf,svg", "--width", "3.5"]) == 0
+    drawn = folder / "report" / "figures"
+    names = {path.stem for path in drawn.glob("*.png")}
+    assert {path.stem for path in drawn.glob("*.pdf")} == {path.stem for path in drawn.glob("*.svg")} == names
+    for path in drawn.glob("*.pdf"):
+        assert b"/MediaBox [ 0 0 252 " in path.read_bytes()  # 3.5 inches of 72 points
+        assert 'width="252pt"' in path.with_suffix(".svg").read_text()
+        assert "var(" not in path.with_suffix(".svg").read_text()
+    assert main([str(folder), "--format", "gif"]) == 2
+    assert main([str(folder), "--width", "0.1", "--format", "pdf"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "netslim-report: no figures in format 'gif'; give some of pdf,png,svg",
+        "netslim-report: figures cannot be 0.1 inches wide; give 2 to 20, such as 3.35 for a column",
+    ]
+
+
+def test_several_folders_are_one_page_and_never_averaged(make_sweep: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"lambdas": (0.0,), "ratios": (0.5,), "epochs": 2}
+    first, second = make_sweep("a", **small), make_sweep("b", **small)
+    assert main([str(first), str(second)]) == 0
+    page = first.with_name("a+b") / "report" / "index.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    text = page.with_name("report.md").read_text()
+    assert "all 2 jobs finished" in text
+    assert text.count("| a | ") == text.count("| b | ") == 2  # in the table of results, and in that of every stage
+    assert "## Test Accuracy with Prune Ratio 50 % (a)" in text
+    assert "±" not in text
+
+
+@pytest.mark.slow
+def test_seventy_two_jobs_fit_in_three_megabytes(make_sweep: Make) -> None:
+    folder = make_sweep(
+        lambdas=(0.0, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4), ratios=(0.3, 0.5, 0.7, 0.9), seeds=(0, 1, 2), epochs=160
+    )
+    assert report.build(folder).stat().st_size <= 3_000_000
+
+
+def test_the_authors_lambda_of_the_same_budget_stands_beside_each(sweep: Path, make_sweep: Make) -> None:
+    text = (sweep / "report" / "report.md").read_text()
+    assert "| 1e-5 | 0.66 | 1e-5 |" in text
+    assert "the lab’s λ = 1e-5 is λ = 1e-5 here and λ = 1e-4 is λ = 1e-4 here" in text
+    assert "too small" not in text
+    small = make_sweep("small", lambdas=(0.0, 1e-6), ratios=(0.5,), epochs=2)
+    text = report.build(small).with_name("report.md").read_text()
+    assert "λ = 1e-6 is too small to make channels sparse: its budget of 0.066 cannot bring a γ from 0.5 to 0." in text

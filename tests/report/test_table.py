@@ -56,3 +56,25 @@ def test_the_csv_of_a_sweep_has_a_row_per_job_with_the_recorded_numbers(sweep: P
         assert int(row["finetuned_correct"]) == job.finetune.test.correct
         assert float(row["params_left"]) == job.slim.small.params / job.slim.dense.params
         assert float(row["delivered_ratio"]) == job.slim.removed / 5504
+
+
+def test_every_epoch_of_every_training_is_one_row(sweep: Path) -> None:
+    with (sweep / "report" / "epochs.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    jobs = paths.load_jobs(sweep)
+    assert len(found) == 40 * (3 + 6)  # three trainings are shared by the six jobs
+    last = [row for row in found if row["epoch"] == "40" and row["lambda"] == "0.0001"]
+    assert [(row["stage"], row["ratio"]) for row in last] == [("train", ""), ("finetune", "0.5"), ("finetune", "0.9")]
+    assert float(last[0]["val_accuracy"]) == jobs[-1].train.epochs[-1]["val_accuracy"]
+    assert jobs[-1].finetune
+    assert float(last[2]["train_loss"]) == jobs[-1].finetune.epochs[-1]["train_loss"]
+
+
+def test_every_scale_is_one_row_with_its_sign(sweep: Path) -> None:
+    with (sweep / "report" / "scales.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 3 * 5504
+    train = paths.load_jobs(sweep)[-1].train
+    own = [row for row in found if row["lambda"] == "0.0001"]
+    for layer, values in train.scales.items():
+        assert [float(row["scale"]) for row in own if row["layer"] == layer] == values

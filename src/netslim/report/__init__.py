@@ -94,12 +94,11 @@ def _write_figures(
 
 
 def _write_numbers(folder: Path, groups: Sequence[Group]) -> None:
-    """The tidy tables; an epoch or γ that several jobs share is one row."""
+    """The tidy tables; a training that several jobs share is in them once."""
     labelled = [(group.label, job) for group in groups for job in group.jobs]
     trained = {(label, job.train.name): (label, job.train) for label, job in labelled}
-    seen = {(label, tuple(row.items())): row for label, job in labelled for row in table.epochs(job, label)}
     files.write_text(folder / "results.csv", table.to_csv(table.row(job, label) for label, job in labelled))
-    files.write_text(folder / "epochs.csv", table.to_csv(seen.values()))
+    files.write_text(folder / "epochs.csv", table.to_csv(table.epochs(labelled)))
     rows = (row for label, train in trained.values() for row in table.scales(train, label))
     files.write_text(folder / "scales.csv", table.to_csv(rows))
 

@@ -53,13 +53,24 @@ def row(job: FinishedJob, label: str = "") -> Row:
     return cells | {"train": train.name, "slim": slim.name, "finetune": tuned.name if tuned else None}
 
 
-def epochs(job: FinishedJob, label: str = "") -> Iterator[Row]:
-    """One row per epoch of the job's trainings and column that was logged."""
-    for stage, record in (("train", job.train), ("finetune", job.finetune)):
-        labels: Row = {"part": label, "stage": stage, "lambda": job.strength, "seed": job.seed}
-        for epoch in record.epochs if record else ():
-            place: Row = {"ratio": None if stage == "train" else job.ratio, "epoch": epoch["epoch"]}
-            yield from ({**labels, **place, "what": what, "value": epoch[what]} for what in epoch if what != "epoch")
+def epochs(jobs: Iterable[tuple[str, FinishedJob]]) -> list[Row]:
+    """One row per epoch of every training of (group label, job) pairs, with the columns that any of them has."""
+    trainings = {}
+    for label, job in jobs:
+        trainings[label, job.train.name] = (label, "train", job, job.train.epochs)
+        if job.finetune:
+            trainings[label, job.finetune.name] = (label, "finetune", job, job.finetune.epochs)
+    columns = dict.fromkeys(column for *_, history in trainings.values() for row in history for column in row)
+    rows: list[Row] = [
+        {
+            **{"part": label, "stage": stage, "lambda": job.strength, "seed": job.seed},
+            **{"ratio": None if stage == "train" else job.ratio},
+            **{column: row.get(column) for column in columns},
+        }
+        for label, stage, job, history in trainings.values()
+        for row in history
+    ]
+    return rows
 
 
 def scales(train: TrainRecord, label: str = "") -> Iterator[Row]:

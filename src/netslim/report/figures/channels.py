@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -13,6 +14,7 @@ from netslim.report import formats
 from netslim.report.figures import canvas, palette
 
 READABLE = 0.3  # inches a number needs
+NUMBERS = 300  # cells of a figure up to which each has its number
 MANY = 1500  # cells of a panel from which on they are one image: the page stays small
 
 
@@ -28,9 +30,10 @@ def kept(
     """
     row = 0.2 if len(names) <= 40 else max(0.05, 12 / len(names))
     figure, axes = canvas.panels(len(panels), len(panels), width=width, height=row * len(names) + 0.6, sharey=True)
+    few = len(names) * sum(map(len, panels.values())) <= NUMBERS
     for ax, (ratio, columns) in zip(axes, panels.items(), strict=True):
         space = (width - 1) / (len(panels) if width >= canvas.NARROW else 1) / len(columns)
-        _panel(ax, channels, columns, numbers=row >= 0.2 and space >= READABLE)
+        _panel(ax, channels, columns, numbers=few and row >= 0.2 and space >= READABLE)
         strengths = [formats.strength(value) for value in columns]
         shown = range(0, len(strengths), max(1, round(0.45 / space)))
         ax.set_xticks([place + 0.5 for place in shown], [strengths[place] for place in shown])
@@ -51,7 +54,8 @@ def _panel(ax: Axes, channels: Sequence[int], columns: Mapping[float, list[float
         if len(shares) * len(channels) <= MANY:
             _cells(ax, x, column)
         for y, value in enumerate(values if numbers else ()):
-            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize="small")
+            number = ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize="small")
+            number.set_in_layout(False)  # it is inside: the layout need not measure it
     ax.grid(visible=False)
     ax.tick_params(length=0)
     for side in ax.spines.values():
@@ -59,6 +63,8 @@ def _panel(ax: Axes, channels: Sequence[int], columns: Mapping[float, list[float
 
 
 def _cells(ax: Axes, x: int, shares: Sequence[float]) -> None:
-    for y, share in enumerate(shares):
-        look = {"facecolor": palette.shade(share), "edgecolor": palette.GRID, "linewidth": 0.4}
-        ax.add_patch(Rectangle((x, y), 1, 1, **look))  # type: ignore[arg-type]
+    squares = [Rectangle((x, y), 1, 1) for y in range(len(shares))]
+    colours = [palette.shade(share) for share in shares]
+    cells = PatchCollection(squares, facecolor=colours, edgecolor=palette.GRID, linewidth=0.4)
+    cells.set_in_layout(False)
+    ax.add_collection(cells, autolim=False)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from netslim.report import formats
 from netslim.report.figures import canvas, palette
 
+FEW = 12  # λ up to which each has a histogram of its own
 SMALLEST = 1e-4  # where the logarithmic axis begins: smaller |γ|, and 0, are in its first bin
 
 
@@ -50,28 +52,29 @@ def counts(all_scales: Sequence[Sequence[float]], edges: np.ndarray) -> np.ndarr
 
 @canvas.drawn
 def distributions(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, *, width: float) -> Figure:
-    """A row per λ: on the left |γ| itself, on the right its logarithm; mean counts on a logarithmic axis."""
-    height = max(0.34, min(1.25, 14 / len(rows)))
-    figure, axes = _grid(len(rows), width=width, height=height)
+    """A row per λ: on the left |γ| itself, on the right its logarithm. Up to FEW λ mean counts on a logarithmic axis,
+    of more λ the count as a shade."""
+    figure = (_histograms if len(rows) <= FEW else _shades)(rows, linear, log, width)
+    right = figure.axes[-1]
+    right.set_xscale("log")
+    right.xaxis.set_major_formatter(lambda value, _: formats.strength(value))
+    figure.axes[-2].set_xlabel("|γ|")
+    right.set_xlabel("|γ|, logarithmic")
+    right.minorticks_off()
+    return figure
+
+
+def _histograms(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, width: float) -> Figure:
+    figure = Figure(figsize=(width, 1.25 * len(rows) + 0.8), layout=ConstrainedLayoutEngine(hspace=0.0, h_pad=0.02))
+    axes = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey=True)
     top = max(2.0 * max(float(row.linear.mean(0).max()) for row in rows), 10.0)
     for index, (row, (left, right)) in enumerate(zip(rows, axes, strict=True)):
         look = palette.series(index, len(rows))
         for ax, table, edges in ((left, row.linear, linear), (right, row.log, log)):
             _row(ax, table, edges, row.thresholds, look["color"], top)
         left.set_ylabel(formats.label(row.strength), rotation=0, ha="right", va="center")
-    axes[-1][0].set_xlabel("|γ|")
-    axes[-1][1].set_xlabel("|γ|, logarithmic")
     canvas.legend(figure, [axes[0][0]])
     return figure
-
-
-def _grid(rows: int, *, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
-    figure = Figure(figsize=(width, height * rows + 0.8), layout=ConstrainedLayoutEngine(hspace=0.0, h_pad=0.02))
-    axes = figure.subplots(rows, 2, squeeze=False, sharex="col", sharey=True)
-    for _, right in axes:
-        right.set_xscale("log")
-        right.xaxis.set_major_formatter(lambda value, _: formats.strength(value))
-    return figure, axes.tolist()
 
 
 def _row(
@@ -87,3 +90,18 @@ def _row(
     ax.set(yscale="log", ylim=(lowest, top), xlim=(edges[0], edges[-1]))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.minorticks_off()
+
+
+def _shades(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, width: float) -> Figure:
+    """Every λ a band, the darker the more channels are in a bin (logarithm of the count)."""
+    figure = Figure(figsize=(width, 0.16 * len(rows) + 0.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, name, edges in zip(axes, ("linear", "log"), (linear, log), strict=True):
+        table = np.log1p(np.stack([getattr(row, name).mean(axis=0) for row in rows]))
+        colours = [[to_rgb(palette.shade(share)) for share in line] for line in table / max(table.max(), 1.0)]
+        ax.pcolormesh(edges, np.arange(len(rows) + 1), colours, rasterized=True)
+        ax.set(xlim=(edges[0], edges[-1]), ylim=(len(rows), 0))
+        ax.grid(visible=False)
+    shown = range(0, len(rows), -(-len(rows) // 20))
+    axes[0].set_yticks([place + 0.5 for place in shown], [formats.label(rows[place].strength) for place in shown])
+    return figure
