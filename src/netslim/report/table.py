@@ -63,8 +63,11 @@ def epochs(jobs: Iterable[tuple[str, FinishedJob]]) -> list[Row]:
     columns = dict.fromkeys(column for *_, history in trainings.values() for row in history for column in row)
     rows: list[Row] = [
         {
-            **{"part": label, "stage": stage, "lambda": job.strength, "seed": job.seed},
-            **{"ratio": None if stage == "train" else job.ratio},
+            "part": label,
+            "stage": stage,
+            "lambda": job.strength,
+            "seed": job.seed,
+            "ratio": None if stage == "train" else job.ratio,
             **{column: row.get(column) for column in columns},
         }
         for label, stage, job, history in trainings.values()
