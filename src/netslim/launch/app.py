@@ -28,7 +28,6 @@ def main() -> None:
     warnings.filterwarnings("error", "Callback .* raised")  # else Hydra goes on
     # conf/hydra/launcher/ overrides the plugins' defaults under the plugins' names; that they validate it is welcome.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
-    command_line.answer_version()
     ended = ending.end(errors.attempt(_launch))
     if ended.code:
         errors.leave(ended)
@@ -36,6 +35,7 @@ def main() -> None:
 
 def _launch() -> None:
     """Run the application; a sweep goes on with the jobs that have not ended when its launcher's processes died."""
+    command_line.answer()
     for _ in range(RELAUNCHES):
         try:
             return app()

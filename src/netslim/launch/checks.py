@@ -60,6 +60,8 @@ def check(job: DictConfig) -> None:
     settings = copy.deepcopy(job)
     with flag_override(settings, ["struct", "readonly"], [False, False]):
         del settings["hydra"]
+    if not isinstance(settings.finetune, DictConfig):
+        raise ValueError(f"finetune={settings.finetune} names no setting; write finetune.epochs=… or finetune.lr=…")
     _check_trainer(settings.trainer)
     _check_targets(settings)
     _check_name(settings.net)

@@ -14,16 +14,27 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from netslim.experiment import paths
+from netslim.launch import mistakes
 
 PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
 
 
-def answer_version() -> None:
-    """``netslim --version`` says netslim's own; without this Hydra would say its own."""
-    if "--version" in sys.argv[1:]:
+def answer() -> None:
+    """Answer what needs no configuration: --version (Hydra would say its own), nothing at all, and common mistakes.
+
+    Raises:
+        ValueError: a mistake, with what to type instead.
+        SystemExit: the command is answered.
+    """
+    sys.argv[1:] = words = mistakes.in_order(sys.argv[1:])
+    if "--version" in words:
         print(f"netslim {version('netslim')}")
         sys.exit()
+    if not words:
+        print(mistakes.START, end="")
+        sys.exit()
+    mistakes.look(words)
 
 
 def folder(config: DictConfig) -> Path:

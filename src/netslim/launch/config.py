@@ -143,7 +143,7 @@ def _check_added(cfg: DictConfig) -> None:
         top = key.partition(".")[0]
         alien = top not in SETTINGS and key not in HydraConfig.get().runtime.choices
         if word.startswith("+") and (alien or (top == "finetune" and key not in ("finetune.epochs", "finetune.lr"))):
-            raise ValueError(unknown(key))
+            raise ValueError(unknown(key, cfg))
     for key, remedy in OWN.items():
         if key in cfg.trainer:
             raise ValueError(f"trainer.{key} is set by netslim itself" + (f"; use {remedy}" if remedy else ""))

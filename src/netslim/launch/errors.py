@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from netslim.launch import settings
+from netslim.launch import mistakes, settings
 
 FAILED, MISTAKE = 1, 2
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -52,13 +52,13 @@ def _no_such_choice(error: Any) -> str:
     if error.missing_cfg_file is None or not error.options:
         return in_one_line(error)
     group, _, choice = error.missing_cfg_file.rpartition("/")
-    return f"{group}={choice} does not exist; there are {', '.join(error.options)}"
+    return mistakes.no_such_choice(group, choice, error.options)
 
 
 def _not_composed(error: BaseException) -> str:
     cause: Any = error.__cause__
     if type(cause).__name__ in ("ConfigAttributeError", "ConfigKeyError") and cause.full_key:
-        return settings.unknown(cause.full_key)
+        return settings.unknown(cause.full_key, cause.parent_node)
     return line(cause) if cause is not None and not str(error) else in_one_line(error)
 
 

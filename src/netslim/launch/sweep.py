@@ -22,16 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from netslim.experiment import paths, records
-from netslim.launch import command_line, ending, errors, job_status
+from netslim.launch import command_line, ending, errors, job_status, mistakes
 
 log = logging.getLogger("netslim")
-
-PLUGINS = {  # choice -> the extra that installs it, what it installs
-    "launcher=joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-    "launcher=submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
-    "launcher=ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
-    "sweeper=optuna": ("optuna", "hydra_plugins.hydra_optuna_sweeper"),
-}
 
 
 class Sweep(Callback):
@@ -46,6 +39,7 @@ class Sweep(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         job = list(config.hydra.overrides.task)
+        _check_swept(config)
         _check([config], [job])
         folder = command_line.folder(config)
         if not _is_rank_zero():
@@ -136,11 +130,21 @@ def _write(folder: Path, jobs: list[list[str]]) -> None:
 
 
 def _check_installed(config: DictConfig) -> None:
-    for group in ("launcher", "sweeper"):
-        choice = f"{group}={config.hydra.runtime.choices[f'hydra/{group}']}"
-        extra, plugin = PLUGINS.get(choice, ("", "hydra"))
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        choice = f"{group}={config.hydra.runtime.choices[group]}"
+        extra, plugin = mistakes.PLUGINS.get(choice, ("", "hydra"))
         if find_spec(plugin) is None:
-            raise ValueError(f"hydra/{choice} is not installed: pip install 'netslim[{extra}]'")
+            raise ValueError(f"{choice} is not installed: pip install 'netslim[{extra}]'")
+
+
+def _check_swept(config: DictConfig) -> None:
+    """An experiment that is a sweep needs -m; or a value of what it sweeps, and then it is one job."""
+    axes = list(config.hydra.sweeper.get("params") or {})
+    if axes and not any(word.lstrip("+").partition("=")[0] in axes for word in config.hydra.overrides.task):
+        experiment = f"experiment={config.hydra.runtime.choices.get('experiment')}"
+        raise ValueError(
+            f"{experiment} is a sweep over {' and '.join(axes)}; write netslim -m {experiment}, or one value of each"
+        )
 
 
 def _earlier(folder: Path, jobs: list[list[str]]) -> list[records.Asked]:
