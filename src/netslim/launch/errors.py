@@ -58,7 +58,7 @@ def _no_such_choice(error: Any) -> str:
 def _not_composed(error: BaseException) -> str:
     cause: Any = error.__cause__
     if type(cause).__name__ in ("ConfigAttributeError", "ConfigKeyError") and cause.full_key:
-        return settings.unknown(cause.full_key, cause.parent_node)
+        return settings.unknown(cause.full_key, cause.parent_node._get_root())
     return line(cause) if cause is not None and not str(error) else in_one_line(error)
 
 
