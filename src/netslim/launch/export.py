@@ -26,7 +26,7 @@ from netslim.measure.latency import set_threads
 from netslim.measure.onnx import to_onnx
 from netslim.slim_file import load
 
-MENDABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, torch.onnx.OnnxExporterError)
+FIXABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, torch.onnx.OnnxExporterError)
 
 
 def rebuild(folder: Path, trust: Collection[str] = ()) -> tuple[nn.Module, nn.Module, Path, Any]:
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{folder.name}: {settings['net']['_target_']}, input {tuple(example.shape[1:])}; {hardware()}\n")
             print(compare(dense, small, example, seconds=options.seconds))
         print(f"\nwrote {out}; ONNX Runtime's outputs deviate by {deviation:.1e} at most")
-    except MENDABLE as error:
+    except FIXABLE as error:
         print(f"netslim-export: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -42,7 +42,7 @@ def run(work: Callable[[], float], describe: Callable[[BaseException], str | Non
 
     Args:
         work: the job.
-        describe: one line for an error that the user can mend; None for any other, whose traceback is logged.
+        describe: one line for an error that the user can fix; None for any other, whose traceback is logged.
         command: what runs just this job; Lightning starts the job's other processes with it (trainer=ddp).
 
     Raises:
