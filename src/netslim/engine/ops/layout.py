@@ -28,9 +28,18 @@ def move(g: Context, node: Node) -> Syms:
     reads = {ref: known(g, ref) for ref in node.reads}
     if all(ids is None for ids in reads.values()):
         return []
-    if any(ids is None for ids in reads.values()):
+    if any(ids is None for ids in reads.values()) or _counts_data(g, node):
         return barrier(g, node)
     return _moved(g, node, reads)
+
+
+def _counts_data(g: Context, node: Node) -> bool:
+    """Does a view join channels with a dimension whose length depends on the data, as in boxes.view(-1, 4)?"""
+    x = node.reads[0]
+    if x not in g.tape.sized_by_data or node.name not in ("view", "_unsafe_view", "reshape"):
+        return False
+    rows = g.tape.shape[x][:1]
+    return g.tape.shape[node.outs[0]][:1] != rows
 
 
 def _moved(g: Context, node: Node, reads: Mapping[int, Tensor | None]) -> Syms:

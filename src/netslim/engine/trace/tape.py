@@ -76,6 +76,19 @@ class Tape:
         return self.nodes[: self.runs[1]] if len(self.runs) > 1 else self.nodes
 
     @cached_property
+    def sized_by_data(self) -> set[int]:
+        """Tensors whose sizes, or whether there are any, depend on the numbers in others: what nonzero, a mask or
+        non-maximum suppression makes, and all that is computed from it."""
+        found: set[int] = set()
+        for node in self.nodes:
+            if node.name in SIZED_BY_DATA or not found.isdisjoint(node.reads) or self._masks(node):
+                found.update(node.outs)
+        return found
+
+    def _masks(self, node: Node) -> bool:
+        return node.name in ("index", "index_put") and any(self.dtype[ref] == torch.bool for ref in node.reads[1:])
+
+    @cached_property
     def constants(self) -> set[int]:
         """Tensors that are computed from sizes and numbers in the code alone, as arange(x.shape[1]).flip(0)."""
         found: set[int] = set()
@@ -85,6 +98,12 @@ class Tape:
         return found
 
 
+# fmt: off
+SIZED_BY_DATA = {
+    "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive", "bincount",
+    "repeat_interleave", "torchvision::nms",
+}
+# fmt: on
 SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
 SCATTER = "channel_place"  # the buffer for one that writes only some channels of its output
 ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one that was just overwritten

@@ -16,7 +16,7 @@ order, and which takes its sizes from them, keeps the promise for its outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +28,7 @@ from netslim.engine.graph.flows import Flow, PerChannel
 from netslim.engine.graph.graph import Graph
 from netslim.engine.ops import table
 from netslim.engine.ops.channel_ids import Weight, shrink
+from netslim.engine.ops.context import Sym
 from netslim.engine.trace.dispatch import Rescue
 from netslim.engine.trace.meta_kernels import META
 from netslim.engine.trace.tape import Node, Ref, Tape, is_own_selection, leaves, unread_aliases
@@ -62,19 +63,39 @@ def replay(dense: Graph, exist: Tensor, cut: Cut, reordered: set[str], recorded:
     return Replayed(view.deviations, view.promises.orders)
 
 
-def pairs(dense: Tape, tape: Tape) -> Iterator[tuple[Node | None, int]]:
-    """The operations of the slim network, each with the position of its twin on the dense tape; None at the end.
+def pairs(
+    dense: Tape, tape: Tape, skipped: Container[int] = (), skips: Callable[[int], bool] = lambda i: False
+) -> Iterator[tuple[int, int]]:
+    """The positions of the slim network's operations, each with that of its twin on the dense tape; at last both ends.
 
-    The selection of a BN layer has no twin where the dense network's does not select, and the other way round.
+    The selection of a BN layer has no twin where the dense network's does not select, and the other way round. skipped:
+    operations of the dense network that have no twin; skips: does that of the slim network?
     """
     at, nodes = 0, dense.nodes
-    for node in tape.nodes:
+    for i, node in enumerate(tape.nodes):
+        if skips(i):
+            continue
         selects = is_own_selection(tape, node)
-        while not selects and at < len(nodes) and is_own_selection(dense, nodes[at]):
+        while at < len(nodes) and (at in skipped or (not selects and is_own_selection(dense, nodes[at]))):
             at += 1
-        yield node, at
+        yield i, at
         at += not selects or (at < len(nodes) and is_own_selection(dense, nodes[at]))
-    yield None, at
+    while at in skipped:
+        at += 1
+    yield len(tape.nodes), at
+
+
+def loose_from(tape: Tape) -> int:
+    """From which position on sizes depend on the data."""
+    wild = tape.sized_by_data
+    return next((i for i, node in enumerate(tape.nodes) if not wild.isdisjoint(node.outs)), len(tape.nodes))
+
+
+def free_of_channels(dense: Graph) -> set[int]:
+    """From there on, the positions of operations that read neither channels nor parameters."""
+    tape = dense.tape
+    known = {ref for ref, sym in dense.sym.items() if sym is not None} | tape.state.keys()
+    return {at for at in range(loose_from(tape), len(tape.nodes)) if known.isdisjoint(tape.nodes[at].reads)}
 
 
 def rescue(dense: Graph, exist: Tensor) -> Rescue:
@@ -102,12 +123,15 @@ class Replay:
         self.twin, self.sym = promises.twin, promises.sym
         self.kept = set(self.twin) - {ref for ref, name in self.tape.state.items() if name in reordered}
         self.deviations: list[Deviating] = []
+        self.free = free_of_channels(self.dense)
+        self.loose_from = loose_from(self.tape)
 
     def run(self, error: str) -> None:
         """All deviations, as far as both tapes go side by side."""
         skip = unread_aliases(self.dense.tape)
-        for i, (node, at) in enumerate(pairs(self.dense.tape, self.tape)):
+        for i, at in pairs(self.dense.tape, self.tape, self.free, self._is_free):
             self.promises.position = at
+            node = self.tape.nodes[i] if i < len(self.tape.nodes) else None
             try:
                 if node is None:
                     self._end(error)
@@ -119,6 +143,21 @@ class Replay:
                 continue
             if node is None or not self._trust(node):
                 return
+
+    def _is_free(self, i: int) -> bool:
+        """Does an operation of the slim network work on detections alone, that is on what depends on the data?
+
+        How many there are, and what is done with them, may differ; all that they are computed from is promised.
+        """
+        if i < self.loose_from:
+            return False
+        reads = self.tape.nodes[i].reads
+        return all(ref not in self.tape.state and self._sym(ref) is None for ref in reads)
+
+    def _sym(self, ref: int) -> Sym:
+        if ref in self.kept and ref not in self.sym:
+            return self.dense.sym.get(self.twin[ref])
+        return self.sym.get(ref)
 
     def _deviates(self, reason: str, fails: bool) -> None:
         at = min(self.promises.position, len(self.dense.tape.nodes) - 1)
@@ -178,9 +217,11 @@ class Replay:
             raise Deviation(f"it computes with {mine} instead of {theirs}")
 
     def _compare_reads(self, node: Node, twin: Node) -> None:
-        constants = self.tape.numbers.keys() & node.reads
-        self.twin.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in constants)
-        self.kept |= constants
+        given = self.tape.numbers.keys() & node.reads
+        if self.loose_from < len(self.tape.nodes):
+            given |= {ref for ref in node.reads if ref not in self.twin and self.sym.get(ref) is None}  # made freely
+        self.twin.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in given)
+        self.kept |= given
         if len(node.reads) != len(twin.reads) or any(map(self._another, node.reads, twin.reads)):
             raise Deviation("it reads other tensors")
 
@@ -209,7 +250,7 @@ class Replay:
     def _certain(self, ref: int, on_one_dimension: bool) -> bool:
         """Does an output that should hold what was promised do so?"""
         if self.dense.sym.get(self.twin[ref]) is None:
-            return self.tape.shape[ref] == self.dense.tape.shape[self.twin[ref]]
+            return self._same_shape(ref, self.twin[ref])
         return not on_one_dimension or self.promises.promise(ref) is not None
 
     def _same_channels(self, ref: int) -> bool:
@@ -225,15 +266,21 @@ class Replay:
             return torch.equal(shrink(mine), shrink(promised))
         return isinstance(mine, Weight) and mine == promised
 
+    def _same_shape(self, mine: int, theirs: int) -> bool:
+        sized_by_data = theirs in self.dense.tape.sized_by_data
+        return sized_by_data or self.tape.shape[mine] == self.dense.tape.shape[theirs]
+
     def _compare_outputs(self) -> None:
         ours, theirs = self.tape.outputs, self.dense.tape.outputs
-        if [self.tape.shape[r] for r in ours] != [self.dense.tape.shape[r] for r in theirs]:
+        if len(ours) != len(theirs) or not all(map(self._same_shape, ours, theirs)):
             raise Deviation("the outputs have other shapes")
         for a, b in zip(ours, theirs, strict=True):
             if a in self.kept and self.twin[a] == b:
                 continue
             mine, promised = self.sym.get(a), self.dense.sym.get(b)
-            if isinstance(promised, Tensor) and not (isinstance(mine, Tensor) and torch.equal(mine, promised)):
+            if isinstance(promised, Tensor) and not (
+                isinstance(mine, Tensor) and torch.equal(shrink(mine), shrink(promised))
+            ):
                 raise Deviation("the outputs hold other channels")
 
 
