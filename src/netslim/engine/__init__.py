@@ -8,7 +8,7 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
     decide/  which channels can be removed and with whom (coupling), and what must be kept then (liveness)
     cut/     the smaller network, and the plan of what was cut
     verify/  the rules run over the smaller network's tape too: the proof
-    api.py   the public functions; selection.py what they choose; checks.py refuses what cannot be slimmed
+    api.py   the public functions; choice.py, selection.py: what they choose; checks.py: what cannot be slimmed
 
 README.md says how it works, what it cannot do, and how to add an operation.
 """

@@ -15,17 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from netslim.engine.checks import check_coupling, check_keep, check_model
+from netslim.engine.choice import choose, scattering_graph
 from netslim.engine.cut import emit, plan
 from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
 from netslim.engine.cut.optimizer_state import check_state, cut_state, masked_parameters
-from netslim.engine.cut.savings import savings
 from netslim.engine.decide.choose import Amount
-from netslim.engine.decide.coupling import Units, sample, units
-from netslim.engine.graph.graph import Graph
-from netslim.engine.graph.streams import can_scatter
 from netslim.engine.selection import Selection
-from netslim.engine.verify.analyse import Proof, analyse, graph_of
-from netslim.engine.verify.prove import Frozen, Proved, prove, untested, write
+from netslim.engine.verify.analyse import analyse
+from netslim.engine.verify.prove import Proved, prove, write
 from netslim.method.scores import Score, Scores, scores_of
 from netslim.method.threshold import Floor
 from netslim.modules import Network
@@ -65,29 +62,24 @@ def select_channels(
     Args:
         model: any module with BN layers; it is run once on the example input and left as it was.
         ratio: share of the prunable channels to remove, in [0, 1).
-        target_macs: instead of ratio: share of the multiply-adds that may be left, in (0, 1]; the smallest ratio that
-            gets there is found by bisection.
+        target_macs: instead of ratio: share of the multiply-adds that may be left, in (0, 1], by bisection.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
         floor: channels that every layer keeps at least: a number, a share of each layer, or layer name -> number.
-        coupling: "keep" prunes BN layers that write their channels alone, and keeps residual streams whole; exactly
-            floor(ratio·N) channels are removed where each is a layer's own. "group" also prunes streams that several BN
-            layers write: they lose a channel together, ranked by the largest |γ| in it. "scatter" prunes every BN layer
-            for itself, in streams too, which stay as wide as all their writers need: a layer that lost channels is
-            followed by a scatter into zeros (a buffer ``channel_place`` and a forward hook).
+        coupling: "keep" prunes BN layers that write their channels alone and keeps residual streams whole. "group" also
+            prunes streams that several BN layers write: they lose a channel together, ranked by the largest |γ| in it.
+            "scatter" prunes every BN layer for itself: one in a stream that lost channels is followed by a scatter into
+            zeros (a buffer ``channel_place`` and a forward hook).
         round_to: round the kept count of every layer up to a multiple, e.g. 8.
         strict: whether a ratio out of reach of the floor is an error (default); else as many are removed as can be.
-        score: what ranks the channels instead of |γ|, see ``netslim.method.scores``: what a score returns, or one that
-            needs no data.
+        score: what ranks the channels instead of |γ| (method/scores.py): what a score returns, or one without data.
 
     Returns:
-        A dict, BN name -> bool tensor (C,), True where the channel is kept; one entry per prunable BN layer, in
-        registration order. What is removed only grows with ratio. See ``Selection`` for its attributes.
+        BN name -> bool tensor (C,), True where the channel is kept; one entry per prunable BN layer. What is removed
+        only grows with ratio. See ``Selection`` for its attributes.
 
     Raises:
-        ValueError: no BN layer is prunable, a bad argument, a ratio or target out of reach, or the model does not run
-        on the example input.
+        ValueError: no BN layer is prunable, a bad argument, a ratio or target out of reach, a model that does not run.
 
-    >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     >>> model[1].weight.data = torch.tensor([0.5, -0.1, 0.0, 0.9])
     >>> select_channels(model, ratio=0.5, example_input=torch.randn(1, 3, 8, 8))
@@ -101,87 +93,8 @@ def select_channels(
     scores = scores_of(model, score)
     graph = analyse(network, example_input)
     if coupling == "scatter":
-        graph = _scattering(network, graph, example_input, scores)
-    return _select(network, graph, scores, coupling, Amount(ratio, target_macs, floor, round_to, strict), example_input)
-
-
-def _select(
-    network: Network, graph: Graph, scores: Scores, coupling: str, amount: Amount, example_input: Any
-) -> Selection:
-    """Choose among what can be removed, and prove it; again, where that shows that something cannot be."""
-    found = units(graph, scores, coupling)
-    asked, keep = amount.choose(graph, _removable(network, found, coupling))
-    proved = prove(network, graph, keep, example_input, until_frozen=True)
-    if proved.frozen or untested(graph, proved.exist, found.number):
-        found, frozen = _effective_units(network, graph, scores, coupling, example_input)
-        if frozen:
-            asked, keep = amount.choose(graph, _removable(network, found, coupling))
-        if frozen or proved.frozen:
-            proved = prove(network, graph, keep, example_input)
-    return _described(network, graph, found, asked, keep, proved, example_input)
-
-
-def _described(
-    network: Network,
-    graph: Graph,
-    found: Units,
-    asked: float,
-    keep: dict[str, Tensor],
-    proved: Proved,
-    example_input: Any,
-) -> Selection:
-    prunable = sum(int((number >= 0).sum()) for number in found.number.values())
-    removed = sum(int((~kept).sum()) for kept in keep.values())
-    norms = [flow for flow in graph.norm_flows if flow.norm in keep]
-    carried = sum(int((proved.exist[flow.out] & ~keep[flow.norm]).sum()) for flow in norms)
-    saved = savings(network, graph, proved.exist, proved.changes.cut)
-    return Selection(
-        keep,
-        asked=asked,
-        prunable=prunable,
-        removed=removed,
-        carried=carried,
-        delivered={"channels": (removed - carried) / prunable, **saved},
-        held_back=found.held_back,
-        scattering=graph.scattering,
-        proof=Proof(network, keep, example_input, graph, proved),
-    )
-
-
-def _effective_units(
-    network: Network, graph: Graph, scores: Scores, coupling: str, example_input: Any
-) -> tuple[Units, Frozen]:
-    """The units that are removed for real: a try with 40 % of every layer shows which a size in the code holds.
-
-    Not needed where a selection is proved and has tested every operation that could hold such a size.
-    """
-    frozen: Frozen = []
-    while True:
-        found = units(graph, scores, coupling, frozen)
-        tried = prove(network, graph, sample(found), example_input, frozen, until_frozen=True)
-        if len(tried.frozen) == len(frozen):
-            return found, frozen
-        frozen = tried.frozen
-
-
-def _scattering(network: Network, graph: Graph, example_input: Any, scores: Scores) -> Graph:
-    """The graph in which the BN layers that could not lose all their channels otherwise scatter, where that saves more
-    than their own γ and β: their input must be theirs alone."""
-    free = _effective_units(network, graph, scores, "keep", example_input)[0].number
-    held = {name for name in scores.value if name not in free or bool((free[name] < 0).any())}
-    owners = {name: owner for name, owner in can_scatter(graph).items() if name in held}
-    scattered = graph_of(network, graph.tape, owners)
-    useful = {name: owner for name, owner in owners.items() if name not in scattered.sources}
-    return graph_of(network, graph.tape, useful) if len(useful) < len(owners) else scattered
-
-
-def _removable(network: Network, found: Units, coupling: str) -> Units:
-    if not found.score:
-        held = ", ".join(f"{n} by {why}" for why, n in found.held_back.items())
-        remedy = "" if coupling == "scatter" else "; coupling='scatter' prunes layers that others hold back"
-        kind = type(network.model).__name__
-        raise ValueError(f"no BatchNorm layer of {kind} can lose channels ({held} with {coupling=}){remedy}")
-    return found
+        graph = scattering_graph(network, graph, example_input, scores)
+    return choose(network, graph, scores, coupling, Amount(ratio, target_macs, floor, round_to, strict), example_input)
 
 
 @torch.inference_mode(False)
@@ -277,5 +190,5 @@ def _proved(network: Network, keep: Mapping[str, Tensor], example_input: Any, sc
     scattering = keep.scattering if isinstance(keep, Selection) else {}
     graph = analyse(network, example_input, scattering)
     if scatter and not scattering:
-        graph = _scattering(network, graph, example_input, scores_of(network.model, None))
+        graph = scattering_graph(network, graph, example_input, scores_of(network.model, None))
     return prove(network, graph, keep, example_input)

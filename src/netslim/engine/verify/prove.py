@@ -22,8 +22,9 @@ from netslim.engine.graph.graph import Graph
 from netslim.engine.ops import table
 from netslim.engine.ops.channel_ids import shrink
 from netslim.engine.trace.recorder import record
+from netslim.engine.verify.alignment import rescue
 from netslim.engine.verify.promises import Orders
-from netslim.engine.verify.replay import Deviating, Replayed, replay, rescue
+from netslim.engine.verify.replay import Deviating, Replayed, replay
 from netslim.modules import Network
 
 Frozen = list[tuple[str, Tensor]]  # (operation, ids that it holds fast)
