@@ -11,6 +11,8 @@ from torch import nn
 from netslim.data.order import Batches
 from netslim.experiment import checks
 from netslim.nets import VGG
+from netslim.training.gamma_histogram import GammaHistogram
+from netslim.training.gradual import GradualSlimming
 
 
 def images(size: int, count: int) -> SimpleNamespace:
@@ -91,3 +93,9 @@ def test_other_channels_than_the_images_have_are_named():
     ):
         checks.check_channels(VGG([4], in_channels=3), images(1, 1))
     checks.check_channels(nn.Linear(3, 3), images(1, 1))
+
+
+def test_a_callback_that_cuts_inside_a_training_is_refused():
+    checks.check_callbacks([GammaHistogram()])
+    with pytest.raises(ValueError, match="GradualSlimming makes the network smaller inside a training"):
+        checks.check_callbacks([GammaHistogram(), GradualSlimming(ratio=0.5)])

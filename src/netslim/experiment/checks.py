@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,6 +16,7 @@ from netslim.engine import select_channels
 from netslim.experiment.job import Job
 from netslim.modules import bn_layers
 from netslim.training.classification import SlimmingTask
+from netslim.training.gradual import GradualSlimming
 
 
 def check(job: Job, module: LightningModule, images: Any) -> None:
@@ -36,6 +38,15 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
         synced = recipe["trainer"].get("sync_batchnorm", False)
         if bn_layers(network) and not synced and smallest_batch(images, recipe.get("processes", 1)) == 1:
             check_single(network, example, images)
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> None:
+    """The stages remove the channels: a training that does it itself would leave a network that they cannot load."""
+    if any(isinstance(callback, GradualSlimming) for callback in callbacks):
+        raise ValueError(
+            "callbacks: GradualSlimming makes the network smaller inside a training, of which the stages of a job know "
+            "nothing; use it with a Trainer of your own, or schedule=... for several rounds"
+        )
 
 
 def check_channels(network: nn.Module, images: Any) -> None:

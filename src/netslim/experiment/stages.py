@@ -140,6 +140,7 @@ def _fit(
     job: Job, folder: Path, module: LightningModule, images: LightningDataModule, epochs: int, strength: float
 ) -> tuple[History, dict[str, Any]]:
     callbacks = [make() for make in job.callbacks]
+    checks.check_callbacks(callbacks)
     if strength > 0 and "strength" not in inspect.signature(job.task).parameters:  # else the task adds λ itself
         callbacks.append(Sparsity(strength, job.penalty))
     history, left = fit(
