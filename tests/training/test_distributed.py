@@ -144,6 +144,24 @@ def test_sigterm_stops_both_and_the_sweep_ends_with_the_same_bits(two_devices, t
     assert equal(content(two_devices), content(tmp_path / "vgg_digits_digits"))
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_both(tmp_path):
+    command = [sys.executable, *MODULE, *DDP, "trainer.devices=2", *SHORT, "epochs=99", f"outputs={tmp_path}"]
+    first = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    while not list(tmp_path.glob("*/train_*/last.ckpt")):
+        assert first.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    os.killpg(first.pid, signal.SIGINT)
+    printed, _ = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal.SIGINT, printed
+    assert "Traceback" not in printed
+    assert children
+    assert not any(alive(int(child)) for child in children)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -194,21 +194,22 @@ class Control:
             return
         if mine and age >= SAY and not self._said:
             self._said = True
-            print(f"netslim: rank {failure.rank} failed: {failure.line}", file=sys.stderr)
-            print(failure.details, end="", file=sys.stderr, flush=True)
+            _say(f"netslim: rank {failure.rank} failed: {failure.line}\n{failure.details}")
         if age >= failure.patience * (1 + mine / 5):  # last: else the others would see its connections end first
             self._end(failure)
 
     def _end(self, failure: Failure) -> None:
         stopped = failure.line == STOPPED
+        line = failure.line if stopped else f"rank {failure.rank} failed: {failure.line}"
         if (stopped and self.rank == 0) or (not stopped and self.speaks and failure.rank != self.rank):
-            who = "" if stopped else f"rank {failure.rank} failed: "
-            print(f"netslim: {who}{failure.line}" + ("" if stopped else "; stopping"), file=sys.stderr, flush=True)
-        self.tell(failure.line if stopped else f"rank {failure.rank} failed: {failure.line}")
-        self.kill()
-        for child in multiprocessing.active_children():
-            child.kill()
-        os._exit(failure.code)
+            _say(f"netslim: {line}" + ("\n" if stopped else "; stopping\n"))
+        try:
+            self.tell(line)
+            self.kill()
+            for child in multiprocessing.active_children():
+                child.kill()
+        finally:
+            os._exit(failure.code)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
@@ -229,6 +230,11 @@ class Control:
         for connection in self._connections:
             connection.close()
         self._connections = {}
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 def _hold() -> None:

@@ -193,7 +193,7 @@ def _report(error: BaseException, call: int) -> None:
 
 def _failure(error: BaseException, call: int) -> Failure:
     rank = _rank()
-    if isinstance(error, KeyboardInterrupt):
+    if KeyboardInterrupt in (type(error), type(error.__context__)):  # the latter: Lightning makes an exit of it
         return Failure(rank, "interrupted", 128 + signal.SIGINT, call)
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 1
