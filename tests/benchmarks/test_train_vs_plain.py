@@ -36,7 +36,7 @@ class Recorded(InMemoryData):
 
     def __init__(self, steps: int, batch_size: int, dtype: torch.dtype) -> None:
         source = partial(synthetic, train=steps * batch_size, test=1, size=32)
-        super().__init__(source, title="", mean=MEAN, std=STD, batch_size=batch_size, crop_padding=4, flip=True)
+        super().__init__(source, title="a set", mean=MEAN, std=STD, batch_size=batch_size, crop_padding=4, flip=True)
         self.dtype, self.batches = dtype, []
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:

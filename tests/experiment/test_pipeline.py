@@ -95,7 +95,7 @@ def test_recorded_accuracies_are_those_of_the_saved_weights(lab):
 
 
 def test_the_budget_is_the_schedules(lab):
-    steps = -(-InMemoryData(digits, title="", mean=[0.3], std=[0.4], val_size=0.1).train_size // 64)
+    steps = -(-InMemoryData(digits, title="a set", mean=[0.3], std=[0.4], val_size=0.1).train_size // 64)
     for job in paths.load_jobs(lab):
         rows = job.train.epochs
         assert [row["lr"] for row in rows] == pytest.approx([0.1, 0.01, 0.001])  # drops after 50 % and 75 % of 3
@@ -107,7 +107,7 @@ def test_fine_tuning_is_the_recipe_anew_on_the_slim_weights_without_penalty(lab)
     job = paths.load_jobs(lab)[-2]
     assert (job.strength, job.ratio) == (1e-2, 0.5)
     network = netslim.load(lab / job.slim.name / "slim.pt", VGG(LAYERS, in_channels=1)).train()
-    data = InMemoryData(digits, title="", mean=[0.305], std=[0.375], val_size=0.1, crop_padding=1, seed=0)
+    data = InMemoryData(digits, title="a set", mean=[0.305], std=[0.375], val_size=0.1, crop_padding=1, seed=0)
     loader = data.train_dataloader()
     sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     for epoch, rate in enumerate((0.1, 0.001)):  # both drops of two epochs fall after the first

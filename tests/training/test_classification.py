@@ -194,7 +194,7 @@ def test_lambda_zero_is_plain_training_and_the_logged_loss_has_no_penalty():
 def test_true_precisions_reach_the_images(precision, dtype):
     """Those of a data module that makes numbers of bytes on the device, after Lightning has converted the batch."""
     source = partial(synthetic, train=32, test=8, size=8)
-    data = InMemoryData(source, title="", mean=[0.5] * 3, std=[0.25] * 3, batch_size=16)
+    data = InMemoryData(source, title="a set", mean=[0.5] * 3, std=[0.25] * 3, batch_size=16)
     task = SlimmingTask(VGG([4, "M", 4], num_classes=4), optimizer=SGD, strength=STRENGTH)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     Trainer(max_epochs=1, accelerator="cpu", precision=precision, **quiet).fit(task, data)

@@ -44,7 +44,7 @@ def trained(folder: Path, *makers: Any, epochs: int = 2, stop: int | None = None
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
     task = netslim.SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1), strength=1e-3)
     source = partial(synthetic, train=64, test=16, size=4)
-    data = InMemoryData(source, title="", mean=[0.5] * 3, std=[0.25] * 3, batch_size=16, val_size=16)
+    data = InMemoryData(source, title="noise", mean=[0.5] * 3, std=[0.25] * 3, batch_size=16, val_size=16)
     more = [] if stop is None else [Stop(stop)]
     given = {"trainer": TRAINER, "command": "netslim", "seed": 0, "epochs": epochs}
     return fit(folder, task, data, loggers=makers, callbacks=more, **given)

@@ -68,7 +68,7 @@ def fitted(folder: Path, epochs: int, checkpoint: Path | None, noise: int) -> tu
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 4))
     torch.manual_seed(noise)
     source = partial(synthetic, train=96, test=8, size=4)
-    data = InMemoryData(source, title="", mean=[0.5] * 3, std=[0.25] * 3, batch_size=32)
+    data = InMemoryData(source, title="a set", mean=[0.5] * 3, std=[0.25] * 3, batch_size=32)
     trainer = Trainer(
         max_epochs=epochs,
         callbacks=[EpochSeed(0)],

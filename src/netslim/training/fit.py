@@ -20,6 +20,8 @@ from netslim.training.task import Metric, metric_of, record_of_test, score
 
 log = logging.getLogger("netslim")
 
+LAST = "last.ckpt"
+
 
 def fit(
     folder: Path, module: LightningModule, data: LightningDataModule, *, trainer: Callable[..., Trainer], command: str,
@@ -33,31 +35,39 @@ def fit(
         loggers: make loggers from the folder (training/loggers.py).
         callbacks: beside netslim's own.
     """
-    told, metric = describe_run(command), metric_of(module)
-    history, last = History(metric), folder / "last.ckpt"
-    done = distributed.on_rank_zero(lambda: checkpoint.epochs_done(last, module) if last.exists() else None)
+    told, history, done = describe_run(command), History(metric_of(module)), _epochs_done(folder, module)
+    own = [EpochSeed(seed), GammaHistogram(), history, Progress(folder.name.rsplit("_", 1)[0], history), _last(folder)]
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
         logger=[make(folder, done) for make in loggers],
-        callbacks=[
-            EpochSeed(seed),
-            GammaHistogram(),
-            history,
-            Progress(folder.name.rsplit("_", 1)[0], history),
-            ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
-            *callbacks,
-        ],
+        callbacks=[*own, *callbacks],
     )
     runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
     if done is not None:
-        log.info("%s | going on from %s", folder.name, last.name)
-    runner.fit(module, data, ckpt_path=None if done is None else str(last), weights_only=True)
+        log.info("%s | going on from %s", folder.name, LAST)
+    runner.fit(module, data, ckpt_path=None if done is None else str(folder / LAST), weights_only=True)
+    test = _tested(runner, module, data, history.metric)
+    log.info("%s | Test set: %s", folder.name, told_of_test(test, history.metric))
+    return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
+
+
+def _epochs_done(folder: Path, module: LightningModule) -> int | None:
+    """How many epochs an earlier attempt left in the folder; None for none."""
+    path = folder / LAST
+    return distributed.on_rank_zero(lambda: checkpoint.epochs_done(path, module) if path.exists() else None)
+
+
+def _last(folder: Path) -> Callback:
+    """What writes the last whole epoch."""
+    name = LAST.removesuffix(ModelCheckpoint.FILE_EXTENSION)
+    return ModelCheckpoint(folder, filename=name, save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+def _tested(runner: Trainer, module: LightningModule, data: LightningDataModule, metric: Metric) -> dict[str, float]:
     runner.test(module, data, verbose=False)
     close(runner.loggers)
-    test = record_of_test(runner.callback_metrics, metric)
-    log.info("%s | Test set: %s", folder.name, told_of_test(test, metric))
-    return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
+    return record_of_test(runner.callback_metrics, metric)
 
 
 def told_of_test(test: Mapping[str, float], metric: Metric) -> str:
