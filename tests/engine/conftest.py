@@ -7,9 +7,12 @@ over the inputs, which must be there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -188,5 +191,59 @@ def refused() -> Callable[..., None]:
                 refusal()
             assert "\n" not in str(error.value)
         assert all(map(same, look(model), before))
+
+    return check
+
+
+def everything(value: Any, seen: dict[int, Any]) -> Any:
+    """An object as plain values: which objects it is made of, and what they hold."""
+    if isinstance(value, Tensor):
+        numbers = None if is_lazy(value) or value.is_meta else value.detach().clone()
+        return id(value), value._version, value.requires_grad, everything(value.grad, seen), numbers
+    if id(value) in seen or isinstance(value, (type, int, float, str, bytes, type(None))):
+        return id(value) if id(value) in seen else value
+    seen[id(value)] = value
+    if isinstance(value, dict):
+        return type(value), [(everything(k, seen), everything(v, seen)) for k, v in value.items()]
+    if isinstance(value, (list, tuple, set)):
+        return type(value), [everything(item, seen) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, torch.Generator):
+        return id(value), value.get_state()
+    if isinstance(value, (random.Random, np.random.Generator)):
+        return id(value), repr(value.getstate() if isinstance(value, random.Random) else value.bit_generator.state)
+    state = everything(vars(value), seen) if hasattr(value, "__dict__") else None
+    return id(value), type(value), state
+
+
+def difference(a: Any, b: Any, place: str = "") -> str:
+    """Where two results of ``everything`` differ first, or ""."""
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)) and len(a) == len(b):
+        name = f".{a[0]}" if a and isinstance(a[0], str) else ""
+        found = (difference(x, y, f"{place}{name}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True)))
+        return next((one for one in found if one), "")
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return "" if a.shape == b.shape and same(a, b) else f"{place}: {a} and {b}"
+    return "" if type(a) is type(b) and (a == b or a != a) else f"{place}: {a!r:.200} and {b!r:.200}"
+
+
+@pytest.fixture
+def assert_untouched() -> Callable[..., Any]:
+    """with assert_untouched(model, more...): the model, PyTorch's generator and hooks, and all that is watched besides
+    (objects, and what functions return), are the same objects with the same contents afterwards."""
+
+    @contextmanager
+    def check(*watched: Any) -> Iterator[None]:
+        def all_of_it() -> Any:
+            own = [w() if callable(w) and not isinstance(w, nn.Module) else w for w in watched]
+            shared = nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks
+            patched = [vars(nn.Module).get("training"), torch.is_grad_enabled, torch.Tensor.data_ptr]
+            return everything([*own, *shared, patched, torch.is_grad_enabled()], {})
+
+        before, random_state = all_of_it(), torch.get_rng_state()
+        yield
+        assert difference(before, all_of_it()) == ""
+        assert torch.equal(random_state, torch.get_rng_state())
 
     return check

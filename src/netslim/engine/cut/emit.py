@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from netslim.engine.cut import select_scatter
 from netslim.engine.cut.clone import clone
+from netslim.engine.cut.isolate import isolate
 from netslim.engine.decide.size_attributes import Sizes
 from netslim.engine.graph.graph import Graph
 from netslim.engine.trace.meta_kernels import META
@@ -103,6 +104,7 @@ def outline(network: Network, changes: Changes, on_meta: bool) -> Network:
     """What ``emit`` makes, to be looked at while it runs: without numbers, or with numbers of its own."""
     replaced = _hollow(network, changes.cut) if on_meta else cut_tensors(network, changes.cut, {})
     look = Network(clone(network.model, replaced, network.modules))
+    isolate(look.modules.values())
     correct(look.modules, changes)
     select_scatter.make_plain(look.modules.values())
     return look

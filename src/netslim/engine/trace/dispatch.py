@@ -34,6 +34,7 @@ class Writer(TorchDispatchMode):
         self.running: list[str | None] = []  # modules, innermost last
         self.number: dict[int, int] = {}
         self.started = False
+        self.drew = False  # random numbers, from a generator of PyTorch
         self.known: dict[Any, Node] = {}  # what earlier runs did
         self.scattered: dict[int, Node] = {}  # output of a BN layer that scatters -> the layer
         self.memory: dict[int, list[Tensor]] = {}  # also keeps all tensors alive, so that id() stays unique
@@ -132,7 +133,8 @@ class Writer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name, overwritten = _signature(func)
+        name, overwritten, draws = _signature(func)
+        self.drew |= draws
         node = Node(func, name, (), {}, [], [], self.module())
         nested = (Tensor, list, tuple)
         if name == "lift_fresh" and id(args[0]) not in self.number:  # made of plain numbers, whose ways out are known
@@ -207,11 +209,12 @@ class Writer(TorchDispatchMode):
 
 
 @cache
-def _signature(func: Any) -> tuple[str, list[int]]:
-    """An operation's name in its functional form, and the positions of the arguments it overwrites."""
+def _signature(func: Any) -> tuple[str, list[int], bool]:
+    """An operation's name in its functional form, the positions of the arguments it overwrites, does it draw?"""
     name = func._schema.name.removeprefix("aten::")
     name = name[:-1] if name.endswith("_") and not name.startswith("__") else name
-    return name, [i for i, argument in enumerate(func._schema.arguments) if argument.is_write]
+    written = [i for i, argument in enumerate(func._schema.arguments) if argument.is_write]
+    return name, written, torch.Tag.nondeterministic_seeded in func.tags
 
 
 def _key(node: Node) -> Any:

@@ -10,29 +10,37 @@ from typing import Any
 
 import torch
 
-Kept = tuple[Callable[[], Any], Callable[[Any], None]]  # how to ask a generator for its state, and how to set it
+Asks = Callable[[], Any]  # a generator for its state
+Sets = Callable[[Any], None]
 
 
 @contextmanager
-def kept_generators() -> Iterator[None]:
+def kept_generators(drew: Callable[[], bool]) -> Iterator[None]:
     """Afterwards Python's, NumPy's and PyTorch's own generators are where they were; those of the GPUs in use, too.
 
     So whatever a network draws, it draws the same the next time. Generators that a network keeps as attributes are
-    copied with it.
+    copied with it. drew: did the network draw from PyTorch's? If not, these are left alone, as other threads draw too.
     """
-    before = [(put, ask()) for ask, put in _generators()]
+    outside = [(put, ask()) for ask, put in _outside_torch()]
+    of_torch, seed = [(put, ask()) for ask, put in _of_torch()], torch.initial_seed()
     try:
         yield
     finally:
-        for put, state in before:
+        for put, state in outside:
             put(state)
+        if drew() or torch.initial_seed() != seed:
+            for put, state in of_torch:
+                put(state)
 
 
-def _generators() -> list[Kept]:
-    found: list[Kept] = [(random.getstate, random.setstate), (torch.get_rng_state, torch.set_rng_state)]
+def _outside_torch() -> Iterator[tuple[Asks, Sets]]:
+    yield random.getstate, random.setstate
     numpy_random = sys.modules.get("numpy.random")  # not imported: nobody draws from it
     if numpy_random is not None:
-        found.append((numpy_random.get_state, numpy_random.set_state))
+        yield numpy_random.get_state, numpy_random.set_state
+
+
+def _of_torch() -> Iterator[tuple[Asks, Sets]]:
+    yield torch.get_rng_state, torch.set_rng_state
     if torch.cuda.is_initialized():
-        found.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
-    return found
+        yield torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all

@@ -23,7 +23,7 @@ from netslim.engine.trace.dispatch import Kernels, Rescue, Writer
 from netslim.engine.trace.modes import ONE_AT_A_TIME, no_numbers, note_questions, note_running, tracing_modes
 from netslim.engine.trace.outside import Answers, Overheard
 from netslim.engine.trace.random_state import kept_generators
-from netslim.engine.trace.survivors import computed, outliving
+from netslim.engine.trace.survivors import computed, held_elsewhere, outliving, unexpected, withdraw
 from netslim.engine.trace.tape import Run, Tape
 from netslim.modules import Network, call, tensors_in
 
@@ -61,6 +61,8 @@ def record(
                 recording.run(run)
         except Exception as error:  # the caller decides: a bad example input, or a size written in the code
             return tape, f"{type(error).__name__}: {error}"
+        finally:
+            recording.clear_up()
     return tape, ""
 
 
@@ -121,7 +123,7 @@ class _Recording:
         self.writer.start(inputs)
         answers = Answers(run.answers)
         with (
-            kept_generators(),
+            kept_generators(lambda: self.writer.drew),
             tracing_modes(modules, run.training),
             torch.set_grad_enabled(run.gradients),
             note_questions(modules) as asked,
@@ -143,6 +145,15 @@ class _Recording:
         gradients = {number[id(t.grad)] for t in self.network.state.values() if id(t.grad) in number}
         others = (held | gradients) - self.writer.given - {*returned, *tape.outputs}
         tape.outputs += [*returned, *sorted(others)]
+
+    def clear_up(self) -> None:
+        """No tensor of the recording stays with others than the copy that was recorded."""
+        left = unexpected(held_elsewhere(self.writer.memory.values()), map(vars, self.network.modules.values()))
+        self.writer.memory.clear()
+        ours = self.writer.given
+        left = [tensor for tensor in left if self.writer.number[id(tensor)] not in ours]
+        if left:
+            withdraw(left)
 
     def hold_branches(self) -> None:
         """What code reads that was not run this time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import deque
 from collections.abc import Collection, Iterable
 from itertools import islice
 from types import GeneratorType
@@ -37,16 +38,50 @@ def computed(result: Any) -> Any:
 def outliving(groups: Collection[list[Tensor]], explained: Iterable[Any]) -> list[Tensor]:
     """The tensors of which these lists are not the only holders, each in one list.
 
-    explained: where tensors are expected to be. If some are held by others still, these may be objects in cycles that
-    nobody reaches any more: they are collected before the final count.
+    explained: where tensors are expected to be. What is held elsewhere may be held by objects in cycles that nobody
+    reaches any more: these are collected before the final count.
     """
     held = held_elsewhere(groups)
-    expected = {id(leaf) for value in explained for leaf in tree_leaves(value) if isinstance(leaf, Tensor)}
-    if any(id(tensor) not in expected for tensor in held):
+    if unexpected(held, explained):
         del held
         gc.collect()
         held = held_elsewhere(groups)
     return held
+
+
+def unexpected(tensors: list[Tensor], explained: Iterable[Any]) -> list[Tensor]:
+    expected = {id(leaf) for value in explained for leaf in tree_leaves(value) if isinstance(leaf, Tensor)}
+    return [tensor for tensor in tensors if id(tensor) not in expected]
+
+
+def withdraw(tensors: list[Tensor]) -> None:
+    """Take recorded tensors out of lists, dicts, sets and caches of others: of a module, of a class, of a function.
+
+    They are of no use there: a constant that was kept for the next time may have no values, or those of a copy.
+    """
+    wanted, layers = {id(tensor) for tensor in tensors}, [list[Any](tensors)]
+    for _ in range(3):  # a tuple of tensors in a list goes as a whole
+        layers.append([holder for holder in gc.get_referrers(*layers[-1]) if type(holder) is tuple])
+        wanted.update(map(id, layers[-1]))
+    ours = {id(tensors), id(layers), *map(id, layers)}
+    for layer in layers:
+        for holder in gc.get_referrers(*layer) if layer else ():
+            if id(holder) not in ours:
+                _take_out(holder, wanted)
+
+
+def _take_out(holder: Any, wanted: set[int]) -> None:
+    if isinstance(holder, (list, deque)):
+        kept = [item for item in holder if id(item) not in wanted]
+        holder.clear()
+        holder.extend(kept)
+    elif isinstance(holder, set):
+        holder.difference_update([item for item in holder if id(item) in wanted])
+    elif isinstance(holder, dict) and "__builtins__" not in holder:  # variables of a module are not taken away
+        for key in [key for key, value in holder.items() if id(value) in wanted or id(key) in wanted]:
+            del holder[key]
+    elif hasattr(holder, "cache_clear"):
+        holder.cache_clear()
 
 
 def held_elsewhere(groups: Collection[list[Tensor]]) -> list[Tensor]:
