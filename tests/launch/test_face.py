@@ -41,3 +41,12 @@ def test_a_command_that_starts_no_job_imports_no_torch(words: list[str], code: i
     assert "hydra" in modules  # the list is one
     assert not modules & HEAVY
     assert not list(tmp_path.iterdir())
+
+
+def test_help_may_be_cut_off_by_its_reader(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "netslim", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()  # before it has anything to say
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (141, "")

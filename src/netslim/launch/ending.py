@@ -18,7 +18,7 @@ def end(work: errors.Answer) -> errors.Answer:
 
     work: how the jobs ended. What is worse counts, and what was first is said.
     """
-    if work.code in (errors.INTERRUPTED, errors.TERMINATED):
+    if work.code in (errors.INTERRUPTED, errors.TERMINATED, errors.UNREAD):
         return work
     ended = max(work, errors.attempt(report_all), key=lambda answer: answer.code)
     failed = summary() > 0

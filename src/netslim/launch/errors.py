@@ -1,7 +1,7 @@
 """One table: which error ends ``netslim`` with which exit code, and the line that is said of it.
 
     0    all jobs finished                   2    a mistake in the command, or a file or machine that does not serve
-    1    a job of a sweep did not finish     130  Ctrl-C       143  SIGTERM
+    1    a job of a sweep did not finish     130  Ctrl-C       143  SIGTERM       141  nobody reads what it says
 
 An error that is not in the table is netslim's own fault: it keeps its traceback. Types are told by name, so that a
 command that fails before it computes anything does not import torch and Lightning to find out whose error it is.
@@ -19,6 +19,8 @@ from netslim.launch import mistakes, settings
 
 FAILED, MISTAKE = 1, 2
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+UNREAD = 141  # 128 + SIGPIPE, as of netslim --help | head
 
 GO_ON = "the same command goes on from the last whole epoch"
 
@@ -66,10 +68,16 @@ def _no_value(error: Any) -> str:
     return f"{error.full_key} has no value; give {error.full_key}=…"
 
 
+def _unread(_: BaseException) -> str:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it closes it
+    return ""
+
+
 ANSWERS: dict[str, tuple[int, Callable[[Any], str]]] = {
     "builtins.KeyboardInterrupt": (INTERRUPTED, lambda _: f"interrupted; {GO_ON}"),
     "lightning.pytorch.utilities.exceptions.SIGTERMException": (TERMINATED, lambda _: f"stopped by SIGTERM; {GO_ON}"),
     "netslim.launch.errors.Stopped": (TERMINATED, lambda _: f"stopped by SIGTERM; {GO_ON}"),
+    "builtins.BrokenPipeError": (UNREAD, _unread),
     # The summary of the sweep says which job, and why.
     "netslim.launch.job_process.JobFailed": (FAILED, lambda _: ""),
     "concurrent.futures.process.BrokenProcessPool": (FAILED, lambda _: ""),
