@@ -106,7 +106,7 @@ class Unit:
         '93.10 % for λ = 0 and 92.80 % for λ = 1e-4'
         """
         sign = " %" if self.percent else ""
-        return listing([f"{self.cell(value)}{sign} for {label(strength)}" for strength, value in values.items()])
+        return few([f"{self.cell(value)}{sign} for {label(strength)}" for strength, value in values.items()])
 
 
 def unit(metric: Metric) -> Unit:
@@ -196,6 +196,15 @@ def listing(words: Sequence[str]) -> str:
     ('a, b and c', 'a')
     """
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def few(words: Sequence[str]) -> str:
+    """Words as a list; of more than eight, of many λ, the ends.
+
+    >>> few([str(number) for number in range(9)])
+    '0 to 8'
+    """
+    return listing(words) if len(words) <= 8 else f"{words[0]} to {words[-1]}"
 
 
 def distinct(values: Iterable[str]) -> list[str]:

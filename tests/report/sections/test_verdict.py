@@ -81,7 +81,9 @@ def test_what_to_try_next(lab: list[FinishedJob]) -> None:
 def test_where_every_cut_costs_more_the_best_is_named(job: FinishedJob) -> None:
     jobs = [cut(job, 0.0, 0.5, of(9300), of(1000), of(8900), dead=0.0)]
     first, second, third, last = sentences(jobs)
-    assert first.startswith("Every cut costs more than one point; the best one removes 50 % of the channels at λ = 0: ")
+    assert first.startswith(
+        "Every cut measures more than one point worse; the best one removes 50 % of the channels at λ = 0: "
+    )
     assert "4.00 points worse" in first
     assert second == "No job with λ > 0 has this ratio, so what the penalty gives is not known."
     assert "fails" in third
@@ -115,8 +117,17 @@ def test_a_penalty_that_costs_before_any_cut_is_not_made_larger(job: FinishedJob
 
 
 def test_four_images_of_364_are_no_difference(job: FinishedJob) -> None:
-    jobs = [cut(job, 0.0, 0.5, of(330, 364), of(330, 364), of(327, 364), dead=0.0)]
-    assert "no difference that 364 test images can show" in sentences(jobs)[0]
+    jobs = [cut(job, 0.0, 0.5, of(330, 364), of(330, 364), of(326, 364), dead=0.0)]
+    first, _, third, _ = sentences(jobs)
+    assert "no difference that 364 test images can show" in first
+    assert third.startswith("The deepest ratio, 50 %, may hold, with 89.56 % at best")
+
+
+def test_a_penalty_whose_cost_the_images_cannot_show_may_be_made_larger(job: FinishedJob) -> None:
+    jobs = [
+        cut(job, s, 0.9, of(dense, 364), of(36, 364), of(100, 364), dead=0.05) for s, dense in ((0.0, 330), (1e-3, 325))
+    ]
+    assert sentences(jobs)[3].startswith("Next, try a larger λ, such as lambda=3e-3. Repeat")
 
 
 def test_another_metric_in_which_smaller_is_better(job: FinishedJob) -> None:

@@ -14,18 +14,24 @@ from netslim.report.results import STAGES, Group, MeanStd, by_stage, mean_std, t
 from netslim.report.sections.verdict import Verdict
 
 Row = tuple[Group, float, float, list[FinishedJob]]  # group, ratio, λ, its jobs
+MANY = 24  # rows that are still read one by one
 SENTENCES = 4  # groups up to which each has all its sentences; of more, each has its first
 
 
 def summary(groups: Sequence[Group], unfinished: Sequence[str]) -> Section:
     """Sentences, main table, the picture that says all, every stage as a table, and the jobs that are missing."""
-    blocks: list[Block] = [Points(_sentences(groups)), main_table(groups), _over_cost(groups)]
+    table, picture = main_table(groups), _over_cost(groups)
+    blocks: list[Block] = [Points(_sentences(groups)), table, picture]
+    if len(table.rows) > MANY:
+        blocks[1:] = [picture, Fold(f"The {len(table.rows)} results as a table", [table])]
     blocks += [_over_ratios(group) for group in groups if len(group.ratios) > 2]
     blocks.append(Fold("Every stage as a table", [_every_stage(groups)]))
     if unfinished:
         many = "One job of the sweep has" if len(unfinished) == 1 else f"{len(unfinished)} jobs of the sweep have"
         forget = "To forget those that were a mistake, remove sweep.json."
-        blocks += [Text(f"{many} not finished yet. {forget} To run just one:"), Lines(list(unfinished))]
+        lines = Lines(list(unfinished))
+        blocks.append(Text(f"{many} not finished yet. {forget} To run just one:"))
+        blocks.append(Fold("Their commands", [lines]) if len(unfinished) > MANY else lines)
     return Section("Summary", blocks)
 
 

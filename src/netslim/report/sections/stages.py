@@ -63,7 +63,7 @@ def _changes(values: dict[float, ByStage], unit: formats.Unit) -> str:
             if (dense := cells["dense"]) and (now := cells[stage])
         ]
         if changes:
-            sentences.append(f"{stage} {formats.listing(changes)}")
+            sentences.append(f"{stage} {formats.few(changes)}")
     points = ", in points" if unit.percent else ""
     return f"Change of the test {unit.name} against the dense network{points}: {'; '.join(sentences)}."
 

@@ -14,6 +14,7 @@ from netslim.report import formats, intervals
 from netslim.report.results import STAGES, Group, mean_std, scales, share_under, tests
 
 DEAD = 1e-2  # |γ| under it counts as dead here
+LEAST = 0.1  # a smaller ratio is not worth a try
 NO_CUT = "No ratio over 0 was asked for, so nothing was removed."
 
 
@@ -104,6 +105,12 @@ class Verdict:
     def _holds(self, cut: Cut) -> bool:
         return self._loss(cut.final) <= self._point
 
+    def _costs(self, found: list[Test]) -> bool:
+        """Whether more than one point is lost, and the test images can show it."""
+        one, dense = intervals.share(found), intervals.share(self.reference.tests("dense"))
+        seen = not one or not dense or intervals.distinct(one, dense)
+        return seen and self._loss(found) > self._point
+
     def _best(self, cuts: list[Cut]) -> Cut:
         return max(cuts, key=lambda cut: self._good(cut.final))
 
@@ -126,7 +133,7 @@ class Verdict:
         cut, dense = self.chosen, self.reference.tests("dense")
         begin = "The deepest cut that costs at most one point"
         if not self._holds(cut):
-            begin = "Every cut costs more than one point; the best one"
+            begin = "Every cut measures more than one point worse; the best one"
         return (
             f"{begin} removes {formats.ratio(cut.ratio)} of the channels at {formats.label(cut.strength)}: "
             f"{self._shown(cut.final)} {self.unit.name} against {self._shown(dense)} for the dense network of "
@@ -156,7 +163,7 @@ class Verdict:
     def deepest_ratio(self) -> str:
         cut = self.deepest
         layer = cut.narrowest
-        holds = "holds" if self._holds(cut) else "fails"
+        holds = "holds" if self._holds(cut) else "fails" if self._costs(cut.final) else "may hold,"
         return (
             f"The deepest ratio, {formats.ratio(cut.ratio)}, {holds} with {self._shown(cut.final)} at best "
             f"({formats.label(cut.strength)}){self._guessing(cut)}: {_dead(cut)}; the narrowest layer, {layer.name}, "
@@ -185,12 +192,12 @@ class Verdict:
         mild = f"ratio={covered:g}, which the dead γ of {formats.label(largest.strength)} cover"
         if largest.strength == 0:
             return "try a penalty: lambda=1e-4 for the authors' schedule, a larger one for a shorter schedule."
-        if self._loss(largest.tests("dense")) > self._point:
+        if self._costs(largest.tests("dense")):
             cost = self.unit.size(self._loss(largest.tests("dense")))
-            instead = f"try {mild}" if covered else "try a longer training"
+            instead = f"try {mild}" if covered >= LEAST else "try a longer training"
             return f"{instead}. A larger λ costs more: {formats.label(largest.strength)} loses {cost} before any cut."
         stronger = f"try a larger λ, such as lambda={formats.strength(float(f'{3 * largest.strength:.2g}'))}"
-        return f"{stronger}, or {mild}." if covered else f"{stronger}."
+        return f"{stronger}, or {mild}." if covered >= LEAST else f"{stronger}."
 
     def _guessing(self, cut: Cut) -> str:
         classes = cut.jobs[0].train.classes
