@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from tests.training.conftest import Case, check, loader, samples
-from tests.training.test_modules_of_lightning import INPUTS, Plain
+from tests.training.modules_of_lightning import INPUTS, Plain
 
 
 class SeveralVal(Plain):

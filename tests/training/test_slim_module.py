@@ -12,7 +12,7 @@ import netslim
 from netslim.training.measuring import IdleBench
 from netslim.training.slim_module import slim_module
 from tests.training.conftest import QUIET, loader, samples
-from tests.training.test_modules_of_lightning import INPUTS, Metric
+from tests.training.modules_of_lightning import INPUTS, Metric
 
 
 class Data(LightningDataModule):
