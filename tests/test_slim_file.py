@@ -88,7 +88,7 @@ EDITS = {  # what is done to the plan -> what the message says
     "more groups": (lambda p: p["passes"][0]["groups"].update({"grouped.weight": 8}), "cannot have 8 groups"),
     "odd groups": (lambda p: p["passes"][0]["groups"].update({"grouped.weight": 3}), "channels of grouped.weight in 3"),
     "other groups": (lambda p: p["passes"][0]["groups"].update({"grouped.weight": 1}), "grouped is Conv2d .*groups"),
-    "groups of none": (lambda p: p["passes"][0]["groups"].update({"bn.weight": 1}), "bn.weight cannot have 1 groups"),
+    "groups of none": (lambda p: p["passes"][0]["groups"].update({"no.weight": 1}), "no.weight cannot have 1 groups"),
     "selects of none": (lambda p: p["passes"][0]["select"].update({"stem": [0]}), "'stem' is no BatchNorm layer"),
     "selects too far": (
         lambda p: put([0, 0, p["passes"][0]["select"]["pre"]], 0, 8),

@@ -80,7 +80,7 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What ``write_tensors`` wrote, on the CPU. Older files and plain ``torch.save`` are checked by their zip's CRC32.
 
     Raises:
@@ -90,6 +90,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     """
     import torch  # as in write_tensors
 
+    path = Path(path)
     try:
         _check_seal(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

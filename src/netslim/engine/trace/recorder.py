@@ -140,18 +140,21 @@ class _Recording:
         """What outlives the run: the result, and all that somebody else holds or that was written into."""
         number, tape = self.writer.number, self.tape
         returned = [number[id(t)] for t in tensors_in(result) if id(t) in number]
-        kept_in = [result, inputs, *map(vars, self.network.modules.values())]
-        held = {number[id(tensor)] for tensor in outliving(self.writer.memory.values(), kept_in)}
+        known = {id(t) for t in [*tensors_in(result), *inputs, *self.network.state.values()]}
+        attributes = map(vars, self.network.modules.values())
+        held = {number[id(tensor)] for tensor in outliving(self.writer.memory.values(), known, attributes)}
         gradients = {number[id(t.grad)] for t in self.network.state.values() if id(t.grad) in number}
         others = (held | gradients) - self.writer.given - {*returned, *tape.outputs}
         tape.outputs += [*returned, *sorted(others)]
 
     def clear_up(self) -> None:
         """No tensor of the recording stays with others than the copy that was recorded."""
-        left = unexpected(held_elsewhere(self.writer.memory.values()), map(vars, self.network.modules.values()))
+        number, given = self.writer.number, self.writer.given
+        held = held_elsewhere(self.writer.memory.values())
+        known = {id(tensor) for tensor in held if number[id(tensor)] in given}
         self.writer.memory.clear()
-        ours = self.writer.given
-        left = [tensor for tensor in left if self.writer.number[id(tensor)] not in ours]
+        left = unexpected(held, known, map(vars, self.network.modules.values()))
+        del held
         if left:
             withdraw(left)
 

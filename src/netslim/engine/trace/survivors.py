@@ -35,23 +35,25 @@ def computed(result: Any) -> Any:
     return tree_map(run, result)
 
 
-def outliving(groups: Collection[list[Tensor]], explained: Iterable[Any]) -> list[Tensor]:
+def outliving(groups: Collection[list[Tensor]], known: set[int], attributes: Iterable[Any]) -> list[Tensor]:
     """The tensors of which these lists are not the only holders, each in one list.
 
-    explained: where tensors are expected to be. What is held elsewhere may be held by objects in cycles that nobody
-    reaches any more: these are collected before the final count.
+    known, attributes: as in ``unexpected``. What is held elsewhere may be held by objects in cycles that nobody reaches
+    any more: these are collected before the final count.
     """
     held = held_elsewhere(groups)
-    if unexpected(held, explained):
+    if unexpected(held, known, attributes):
         del held
         gc.collect()
         held = held_elsewhere(groups)
     return held
 
 
-def unexpected(tensors: list[Tensor], explained: Iterable[Any]) -> list[Tensor]:
-    expected = {id(leaf) for value in explained for leaf in tree_leaves(value) if isinstance(leaf, Tensor)}
-    return [tensor for tensor in tensors if id(tensor) not in expected]
+def unexpected(tensors: list[Tensor], known: set[int], attributes: Iterable[Any]) -> list[Tensor]:
+    """Those that are not where tensors should be: neither known by their id nor among the attributes of modules."""
+    left = [tensor for tensor in tensors if id(tensor) not in known]
+    expected = {id(leaf) for leaf in tree_leaves(list(attributes)) if isinstance(leaf, Tensor)} if left else set()
+    return [tensor for tensor in left if id(tensor) not in expected]
 
 
 def withdraw(tensors: list[Tensor]) -> None:
