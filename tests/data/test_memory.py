@@ -186,3 +186,11 @@ def test_the_set_is_read_once_and_not_before_it_is_needed():
     assert data(val_size=20).train_size == 50
     read(module, module.train_dataloader())
     assert calls == [1]
+
+
+def test_a_title_is_a_text_and_there_are_two_classes_to_tell_apart():
+    with pytest.raises(ValueError, match="title=None is what the report calls the data; give a text"):
+        data(title=None)
+    one = data(lambda: synthetic(train=8, test=4, classes=1, size=8), title="toy")
+    with pytest.raises(ValueError, match=r"toy has one class \(class 0\)"):
+        _ = one.images

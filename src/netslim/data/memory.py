@@ -50,7 +50,7 @@ class InMemoryData(LightningDataModule):
         flip: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(title, str) or not title:
+        if not isinstance(title, str):
             raise ValueError(f"title={title} is what the report calls the data; give a text, such as title=digits")
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"batch_size={batch_size}, eval_batch_size={eval_batch_size}: both must be at least 1")
