@@ -130,6 +130,9 @@ def test_on_paper_the_page_is_light_and_open_whatever_the_screen_is(sweep: Path,
     fills = {tuple(round(255 * float(part)) for part in found.split()) for found in FILL.findall(b"".join(light))}
     assert (0x1C, 0x20, 0x24) in fills  # the ink
     assert (0x14, 0x17, 0x1A) not in fills  # the ground of the dark page
+    # This browser prints in light colours of its own accord; others need to be told.
+    schemes = re.findall(r"@media ([^{]*prefers-color-scheme[^{]*)", page.read_text())
+    assert set(schemes) == {"screen and (prefers-color-scheme: dark) "}
 
 
 def test_on_paper_the_lab_takes_eight_pages_and_no_heading_stands_at_the_foot_of_one(

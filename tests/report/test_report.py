@@ -141,6 +141,7 @@ def test_two_networks_are_reported_side_by_side_and_never_mixed(make_sweep: Make
     assert len(list((folder / "report" / "figures").glob("*.png"))) == 2 * 5 + 2  # cost and method are of both
 
 
+@pytest.mark.slow
 def test_figures_of_an_earlier_report_do_not_stay(make_sweep: Make) -> None:
     folder = make_sweep(lambdas=(0.0, 1e-4), ratios=(0.5,), epochs=3)
     report.build(folder)
