@@ -70,19 +70,19 @@ def units(graph: Graph, scores: Scores, coupling: str, frozen: Sequence[tuple[st
     why = _reasons(graph, worst, frozen)
     if coupling != "group":
         worst.hold(~killed_alone(graph, scores.value))
-    unit, score = _balanced(graph, worst)
-    outs = {flow.norm: graph.classes[flow.out] for flow in graph.norm_flows}
+    unit, score = (found.numpy() for found in _balanced(graph, worst))
+    outs = {flow.norm: graph.classes.numpy()[flow.out.numpy()] for flow in graph.norm_flows}
     for out in outs.values():  # what would empty a layer is kept
         mine = unit[out]
         if (mine == mine[0]).all():
-            score[unit == mine[0]] = torch.inf
+            score[unit == mine[0]] = np.inf
     found = Units({}, {}, {})
     for name, out in outs.items():
-        allowed = score[out].isfinite()
+        allowed = np.isfinite(score[out])
         if name in scores.value and allowed.any():
-            found.number[name] = torch.where(allowed, unit[out], -1)
-            found.score[name] = torch.where(allowed, score[out], 0.0)
-    found.held_back = _held_back(scores, {n: why[out[score[out].isinf()].numpy()].tolist() for n, out in outs.items()})
+            found.number[name] = torch.from_numpy(np.where(allowed, unit[out], -1))
+            found.score[name] = torch.from_numpy(np.where(allowed, score[out], 0.0))
+    found.held_back = _held_back(scores, {name: why[out[np.isinf(score[out])]].tolist() for name, out in outs.items()})
     return found
 
 
@@ -148,6 +148,7 @@ def _remove_last(lasts: Tensor, others: Tensor, ties: Ids, worst: Worst, score: 
 def _worst(graph: Graph, scores: Scores) -> Worst:
     """A constant that is zero has the lowest score there is, and is dead."""
     value = {name: score.double().cpu().numpy() for name, score in scores.value.items()}
+    gone = {name: dead.cpu().numpy() for name, dead in scores.dead.items()}
     lowest = min(0.0, *(float(score.min(initial=0.0)) for score in value.values()))
     score, dead = np.full(graph.count, np.inf), np.zeros(graph.count, dtype=bool)
     for line in graph.zeros:
@@ -158,7 +159,7 @@ def _worst(graph: Graph, scores: Scores) -> Worst:
         out, ins = flow.out.numpy(), [line.numpy() for line in flow.ins]
         if flow.norm in value:
             score[out] = np.minimum(value[flow.norm], score[ins[0]])
-            dead[out] = scores.dead[flow.norm].cpu().numpy() | dead[ins[0]]
+            dead[out] = gone[flow.norm] | dead[ins[0]]
         elif flow.zero == "first":
             score[out], dead[out] = score[ins[0]], dead[ins[0]]
         elif flow.zero != "never":

@@ -81,12 +81,10 @@ class Tape:
         non-maximum suppression makes, and all that is computed from it."""
         found: set[int] = set()
         for node in self.nodes:
-            if node.name in SIZED_BY_DATA or not found.isdisjoint(node.reads) or self._masks(node):
+            masks = node.name == "index" and any(self.dtype[ref] == torch.bool for ref in node.reads[1:])
+            if masks or node.name in SIZED_BY_DATA or not found.isdisjoint(node.reads):
                 found.update(node.outs)
         return found
-
-    def _masks(self, node: Node) -> bool:
-        return node.name in ("index", "index_put") and any(self.dtype[ref] == torch.bool for ref in node.reads[1:])
 
     @cached_property
     def constants(self) -> set[int]:

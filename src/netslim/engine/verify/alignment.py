@@ -44,9 +44,11 @@ def loose_from(tape: Tape) -> int:
 
 def free_of_channels(dense: Graph) -> set[int]:
     """From there on, the positions of operations that read neither channels nor parameters."""
-    tape = dense.tape
+    tape, first = dense.tape, loose_from(dense.tape)
+    if first == len(tape.nodes):
+        return set()
     known = {ref for ref, sym in dense.sym.items() if sym is not None} | tape.state.keys()
-    return {at for at in range(loose_from(tape), len(tape.nodes)) if known.isdisjoint(tape.nodes[at].reads)}
+    return {at for at in range(first, len(tape.nodes)) if known.isdisjoint(tape.nodes[at].reads)}
 
 
 def rescue(dense: Graph, exist: Tensor) -> Rescue:
