@@ -18,8 +18,9 @@ def unfinished(sweep: SweepRecord | None, jobs: Sequence[FinishedJob]) -> list[s
     return [
         _command(command.command, wanted)
         for command in asked(sweep)
+        for swept in [_swept(command.jobs)]
         for wanted in command.jobs
-        if not any(_is(job, wanted, swept=_swept(command.jobs)) for job in jobs)
+        if not any(_is(job, wanted, swept) for job in jobs)
     ]
 
 

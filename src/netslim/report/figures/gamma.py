@@ -40,7 +40,8 @@ def log_bins(all_scales: Sequence[Sequence[float]], *, number: int = 50) -> np.n
 
 
 def _largest(all_scales: Sequence[Sequence[float]]) -> float:
-    return max((value for scales in all_scales for value in scales if np.isfinite(value)), default=0.0) or 1.0
+    values = np.concatenate([np.asarray(scales, dtype=float) for scales in all_scales])
+    return float(values[np.isfinite(values)].max(initial=0.0)) or 1.0
 
 
 def counts(all_scales: Sequence[Sequence[float]], edges: np.ndarray) -> np.ndarray:
