@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 import netslim
 from netslim.nets.densenet import DenseNet
@@ -48,3 +49,26 @@ def test_delivered_is_what_is_gone_and_rises_with_the_ratio(name, coupling, imag
         assert all(last[what] <= share + 1e-12 for what, share in keep.delivered.items()), ratio
         last = keep.delivered
     assert keep.delivered["channels"] > 0.8
+
+
+class Dropping(nn.Module):
+    """Asks for its mode in the middle: what comes after is recorded in both."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+        self.second = nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 4, 3))
+
+    def forward(self, x):
+        x = nn.functional.dropout(torch.relu(self.first(x)), 0.5, self.training)
+        return self.second(x)
+
+
+def test_a_network_in_two_modes_counts_once(images):
+    x = images(12, 1).float()
+    model = Dropping().eval()
+    for layer in netslim.bn_layers(model).values():
+        nn.init.uniform_(layer.weight)
+    keep = netslim.select_channels(model, 0.5, x)
+    dense, slim = netslim.count(model, x).macs, netslim.count(netslim.slim(model, keep, x), x).macs
+    assert keep.delivered["macs"] == pytest.approx(1 - slim / dense, abs=1e-9)

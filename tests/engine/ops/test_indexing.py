@@ -209,3 +209,22 @@ def test_one_dimension(flat, oracle, images):
     for image in x.split(1):
         for mine, theirs in zip(small(image), masked(image), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+class Turned(nn.Module):
+    """A column of weights, one per channel, that is turned before it is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.head = nn.Linear(3, 16), nn.BatchNorm1d(16), nn.Linear(16, 4)
+        self.scale = nn.Parameter(torch.randn(16, 1))
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.first(x))) * self.scale.t())
+
+
+def test_a_parameter_that_is_transposed_follows(oracle):
+    x = torch.randn(6, 3, dtype=torch.float64)
+    keep = netslim.select_channels(oracle.lively(Turned(), x), 0.5, x)
+    small = oracle.prove(oracle.lively(Turned(), x), keep, x)
+    assert small.scale.shape == (8, 1)
