@@ -36,7 +36,7 @@ class Orders:
 
 
 class Promises:
-    """See ``Context``. twin: tensor of the slim network -> that of the dense one. position: on the dense tape."""
+    """See ``Context``. dense_ref: tensor of the slim network -> that of the dense one. position: on the dense tape."""
 
     def __init__(self, dense: Graph, exist: Tensor, cut: Cut, tape: Tape) -> None:
         self.dense, self.exist, self.cut, self.tape = dense, exist, cut, tape
@@ -47,8 +47,8 @@ class Promises:
         self.sources: dict[str, Tensor] = {}
         self.groups: dict[str, Tensor] = {}
         names = {name: ref for ref, name in dense.tape.state.items()}
-        self.twin = {ref: names[name] for ref, name in tape.state.items() if name in names}
-        self.twin.update(zip(tape.inputs, dense.tape.inputs, strict=True))
+        self.dense_ref = {ref: names[name] for ref, name in tape.state.items() if name in names}
+        self.dense_ref.update(zip(tape.inputs, dense.tape.inputs, strict=True))
         self.sym = {ref: self._state(name, names.get(name)) for ref, name in tape.state.items()}
 
     def _state(self, name: str, dense_ref: int | None) -> Sym:
@@ -68,7 +68,7 @@ class Promises:
         return self._promised[ref]
 
     def _promise(self, ref: int) -> Sym:
-        sym = self.dense.sym.get(self.twin[ref])
+        sym = self.dense.sym.get(self.dense_ref[ref])
         if not isinstance(sym, Tensor):
             return sym
         small = shrink(sym)
@@ -170,7 +170,7 @@ class Promises:
         return stream
 
     def untracked(self, key: tuple[int, int], n: int) -> Tensor:
-        line = self.dense.made.get((self.twin.get(key[0], -1), key[1]))
+        line = self.dense.made.get((self.dense_ref.get(key[0], -1), key[1]))
         if line is None or len(line) != n:
             raise Deviation("it reads channels that could be followed before")
         return line

@@ -65,8 +65,8 @@ class Replay:
 
     def __init__(self, promises: Promises, reordered: set[str]) -> None:
         self.promises, self.dense, self.tape = promises, promises.dense, promises.tape
-        self.twin, self.sym = promises.twin, promises.sym
-        self.kept = set(self.twin) - {ref for ref, name in self.tape.state.items() if name in reordered}
+        self.dense_ref, self.sym = promises.dense_ref, promises.sym
+        self.kept = set(self.dense_ref) - {ref for ref, name in self.tape.state.items() if name in reordered}
         self.deviations: list[Deviating] = []
         self.free = free_of_channels(self.dense)
         self.loose_from = loose_from(self.tape)
@@ -101,7 +101,7 @@ class Replay:
 
     def _sym(self, ref: int) -> Sym:
         if ref in self.kept and ref not in self.sym:
-            return self.dense.sym.get(self.twin[ref])
+            return self.dense.sym.get(self.dense_ref[ref])
         return self.sym.get(ref)
 
     def _deviates(self, reason: str, fails: bool) -> None:
@@ -132,7 +132,7 @@ class Replay:
         nodes, at = self.dense.tape.nodes, self.promises.position
         if at >= len(nodes) or node.name != nodes[at].name or len(node.outs) != len(nodes[at].outs):
             return False
-        self.twin.update(zip(node.outs, nodes[at].outs, strict=True))
+        self.dense_ref.update(zip(node.outs, nodes[at].outs, strict=True))
         try:
             certain = all(self._certain(ref, on_one_dimension=True) for ref in node.outs)
         except RuntimeError:  # another shape
@@ -145,8 +145,8 @@ class Replay:
         rule = table.rule_for(node)
         self._compare_numbers(node, twin, rule.keeps_numbers)
         self._compare_reads(node, twin)
-        self.twin.update(zip(node.outs, twin.outs, strict=False))
-        reads_twins = self.kept.issuperset(node.reads) and [self.twin[ref] for ref in node.reads] == twin.reads
+        self.dense_ref.update(zip(node.outs, twin.outs, strict=False))
+        reads_twins = self.kept.issuperset(node.reads) and [self.dense_ref[ref] for ref in node.reads] == twin.reads
         plain = rule.sizes_from_inputs and self._plain(self.dense.flow_at.get(self.promises.position))
         certain = [ref for ref in node.outs if self._certain(ref, rule.on_one_dimension)]
         if reads_twins and plain and (certain or not rule.on_one_dimension):
@@ -164,8 +164,10 @@ class Replay:
     def _compare_reads(self, node: Node, twin: Node) -> None:
         given = self.tape.numbers.keys() & node.reads
         if self.loose_from < len(self.tape.nodes):
-            given |= {ref for ref in node.reads if ref not in self.twin and self.sym.get(ref) is None}  # made freely
-        self.twin.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in given)
+            given |= {
+                ref for ref in node.reads if ref not in self.dense_ref and self.sym.get(ref) is None
+            }  # made freely
+        self.dense_ref.update((a, b) for a, b in zip(node.reads, twin.reads, strict=False) if a in given)
         self.kept |= given
         if len(node.reads) != len(twin.reads) or any(map(self._another, node.reads, twin.reads)):
             raise Deviation("it reads other tensors")
@@ -184,7 +186,7 @@ class Replay:
 
     def _another(self, mine: int, theirs: int) -> bool:
         """Is this another tensor than the twin, where nothing else is known of it?"""
-        return self.dense.sym.get(theirs) is None and self.twin.get(mine, theirs) != theirs
+        return self.dense.sym.get(theirs) is None and self.dense_ref.get(mine, theirs) != theirs
 
     def _plain(self, flow: Flow | None) -> bool:
         """Neither a BN layer that selects or scatters nor channels in groups."""
@@ -194,19 +196,19 @@ class Replay:
 
     def _certain(self, ref: int, on_one_dimension: bool) -> bool:
         """Does an output that should hold what was promised do so?"""
-        if self.dense.sym.get(self.twin[ref]) is None:
-            return self._same_shape(ref, self.twin[ref])
+        if self.dense.sym.get(self.dense_ref[ref]) is None:
+            return self._same_shape(ref, self.dense_ref[ref])
         return not on_one_dimension or self.promises.promise(ref) is not None
 
     def _same_channels(self, ref: int) -> bool:
         """Does a tensor hold what was promised, in whatever order? Yes, where nothing is known."""
-        mine, promised = self.sym.get(ref), self.promises.promise(ref) if ref in self.twin else None
+        mine, promised = self.sym.get(ref), self.promises.promise(ref) if ref in self.dense_ref else None
         if not (isinstance(mine, Tensor) and isinstance(promised, Tensor)):
             return True
         return torch.equal(shrink(mine).unique(), shrink(promised).unique())
 
     def _keeps(self, ref: int) -> bool:
-        mine, promised = self.sym.get(ref), self.promises.promise(ref) if ref in self.twin else None
+        mine, promised = self.sym.get(ref), self.promises.promise(ref) if ref in self.dense_ref else None
         if isinstance(mine, Tensor) and isinstance(promised, Tensor):
             return torch.equal(shrink(mine), shrink(promised))
         return isinstance(mine, Weight) and mine == promised
@@ -220,7 +222,7 @@ class Replay:
         if len(ours) != len(theirs) or not all(map(self._same_shape, ours, theirs)):
             raise Deviation("the outputs have other shapes")
         for a, b in zip(ours, theirs, strict=True):
-            if a in self.kept and self.twin[a] == b:
+            if a in self.kept and self.dense_ref[a] == b:
                 continue
             mine, promised = self.sym.get(a), self.dense.sym.get(b)
             if isinstance(promised, Tensor) and not (
