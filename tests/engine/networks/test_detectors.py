@@ -36,7 +36,7 @@ def test_a_detector_with_detections(name, coupling):
     images = [torch.rand(3, 96, 96).double(), torch.rand(3, 80, 96).double()]
     keep = netslim.select_channels(model, 0.3, (images,), coupling=coupling)
     small, masked = netslim.slim(model, keep, (images,)), netslim.mask(model, keep)
-    assert keep.prunable > 8000
+    assert keep.prunable > 7000
     with torch.no_grad():
         other = [torch.rand(3, 96, 70).double()]
         found, expected = small(images) + small(other), masked(images) + masked(other)
