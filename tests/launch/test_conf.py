@@ -98,6 +98,10 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     assert "name: lab4" in shown
     assert {"netslim", "netslim-report"} <= {path.name for path in (site / "bin").iterdir()}
     assert list(site.glob("netslim-*.dist-info/licenses/LICENSE"))
+    pages = {page.relative_to(root / "src").as_posix() for page in (root / "src").rglob("*.md")}
+    assert {"netslim/README.md", "netslim/engine/README.md", "netslim/launch/README.md"} <= pages
+    assert all((site / page).exists() for page in pages)
+    assert {path.suffix for path in (site / "netslim" / "report" / "render").rglob("*.*")} >= {".css", ".py"}
 
 
 @pytest.mark.parametrize("word", ["data.eval_batch_size=7", "trainer.accelerator=cpu", "trainer=ddp", "lambda=1"])

@@ -25,6 +25,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     for block in [*blocks("python"), *blocks("python file=mine.py")]:
         exec(compile(block, str(README), "exec"), names)
     assert "Conv2d(3, 8, " in capsys.readouterr().out  # as the comment says: 8 of 16 channels are kept
+    assert names["module"].body[0].out_channels == 4  # of the network that got smaller while it trained
     assert names["slimming"].slimmed.body[0].out_channels == 8
     assert names["Segmentation"].metric.name == "mIoU"
 
