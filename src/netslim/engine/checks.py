@@ -105,7 +105,7 @@ def check_keep(network: Network, keep: Mapping[str, Tensor]) -> None:
     if not isinstance(keep, Mapping):
         raise ValueError(f"keep must map names of BatchNorm layers to bool tensors, got {type(keep).__name__}")
     layers = network.norms
-    for name, stays in keep.items():
+    for name, kept in keep.items():
         if name not in layers:
             some = ", ".join(map(repr, list(layers)[:3]))
             kind = type(network.model).__name__
@@ -113,8 +113,8 @@ def check_keep(network: Network, keep: Mapping[str, Tensor]) -> None:
         gamma = layers[name].weight
         assert isinstance(gamma, Tensor)
         shape = tuple(gamma.shape)
-        if not isinstance(stays, Tensor) or stays.dtype != torch.bool or tuple(stays.shape) != shape:
-            got = f"{stays.dtype} {tuple(stays.shape)}" if isinstance(stays, Tensor) else type(stays).__name__
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or tuple(kept.shape) != shape:
+            got = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise ValueError(f"keep[{name!r}] must be a bool tensor of shape {shape}, got {got}")
-        if stays.is_meta:
+        if kept.is_meta:
             raise ValueError(f"keep[{name!r}] is on the meta device, so it has no values: give it on the CPU")

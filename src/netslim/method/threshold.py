@@ -1,4 +1,4 @@
-"""Which channels stay: one threshold over the |γ| of all layers together (Liu et al. 2017, section 3).
+"""Which channels are kept: one threshold over the |γ| of all layers together (Liu et al. 2017, section 3).
 
 Pure functions on tensors; nothing here knows the network. The paper: "we prune channels with a global threshold across
 all layers, which is defined as a certain percentile of all the scaling factor values".
@@ -6,8 +6,8 @@ all layers, which is defined as a certain percentile of all the scaling factor v
 The authors' code sorts all |γ|, takes the one at position int(ratio·N) as the threshold and keeps what is *strictly*
 greater. So it removes one channel more than asked, a whole run of equal values at once (an untrained network, where
 every γ is 0.5, loses everything), and possibly every channel of a layer, which cuts the network in two. Here exactly
-k = floor(ratio·N) channels go, lowest |γ| first, equal ones in order of position, and every layer keeps at least
-`floor`.
+k = floor(ratio·N) channels are removed, lowest |γ| first, equal ones in order of position, and every layer keeps at
+least `floor`.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ def threshold(
     round_to: int = 1,
     strict: bool = True,
 ) -> dict[str, Tensor]:
-    """The channels that stay when `ratio` of all channels is removed by one global threshold on |γ|.
+    """The channels to keep when `ratio` of all channels is removed by one global threshold on |γ|.
 
     Args:
         scales: layer name -> γ of shape (C_i,), in registration order; N = Σ C_i.
-        ratio: share to remove, in [0, 1). Exactly k = floor(ratio·N) channels go.
+        ratio: share to remove, in [0, 1). Exactly k = floor(ratio·N) channels are removed.
         floor: channels that every layer keeps at least (all of them where it has fewer): a number; a share of the layer
             between 0 and 1, rounded up; or layer name -> number.
-        groups: layer name -> group numbers of shape (C_i,). Channels with equal numbers leave together, as soon as the
-            largest |γ| among them is below the threshold; number -1: never removed and not counted in N. With groups
-            of several channels the last group that would exceed k stays, so up to k go.
+        groups: layer name -> group numbers of shape (C_i,). Channels with equal numbers are removed together, as soon
+            as the largest |γ| among them is below the threshold; number -1: never removed and not counted in N. With
+            groups of several channels the last group that would exceed k is kept, so up to k are removed.
         round_to: round the kept count of every layer up to a multiple, by taking back its best removed channels.
         strict: whether a ratio out of reach of the floor is an error (default); else as many are removed as can be.
 
     Returns:
-        layer name -> bool tensor of shape (C_i,), True where the channel stays. The removed set only grows with ratio.
+        layer name -> bool tensor of shape (C_i,), True where the channel is kept. What is removed grows with ratio.
 
     Raises:
         ValueError: ratio outside [0, 1), a γ that is not a finite number, a negative floor, round_to below 1, no
@@ -76,8 +76,8 @@ def remove_lowest(
     ranking = _rank(scores, groups)
     total = len(ranking.place)
     k = math.floor(ratio * total + 1e-9)  # 0.29 * 100 is 28.999999999999996
-    leaves, all_tried = _leaving(ranking, np.maximum(widths - _floors(scores, floor), 0), k)
-    count = int(leaves[ranking.place].sum())
+    removed, all_tried = _lowest(ranking, np.maximum(widths - _floors(scores, floor), 0), k)
+    count = int(removed[ranking.place].sum())
     if count < k and all_tried and strict:
         least = "their floors" if isinstance(floor, Mapping) else f"at least {floor}"
         raise ValueError(
@@ -85,10 +85,10 @@ def remove_lowest(
             f" removed: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
         )
     if round_to > 1:
-        _take_back(ranking, leaves, widths, round_to)
-    stays = np.ones(int(widths.sum()), dtype=bool)
-    stays[ranking.channel[leaves[ranking.place]]] = False
-    return dict(zip(scores, torch.from_numpy(stays).split(widths.tolist()), strict=True))
+        _take_back(ranking, removed, widths, round_to)
+    kept = np.ones(int(widths.sum()), dtype=bool)
+    kept[ranking.channel[removed[ranking.place]]] = False
+    return dict(zip(scores, torch.from_numpy(kept).split(widths.tolist()), strict=True))
 
 
 def _check(scales: Mapping[str, Tensor], ratio: float, floor: Floor, round_to: int) -> None:
@@ -130,8 +130,8 @@ def check_scales(scales: Mapping[str, Tensor]) -> None:
 
 @dataclass
 class _Ranking:
-    """All channels that may leave, as arrays of one length: their layer, their position in all layers laid end to end,
-    and the place of what they leave with in the order of leaving, lowest score first."""
+    """All channels that may be removed, as arrays of one length: their layer, their position in all layers laid end to
+    end, and the place of what they are removed with in the order of removal, lowest score first."""
 
     layer: np.ndarray
     channel: np.ndarray
@@ -151,8 +151,8 @@ def _rank(scores: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None) -> 
     return _Ranking(layer[channel], channel, place[unit])
 
 
-def _leaving(ranking: _Ranking, spare: np.ndarray, k: int) -> tuple[np.ndarray, bool]:
-    """Which places leave (bool per place), and whether all were tried.
+def _lowest(ranking: _Ranking, spare: np.ndarray, k: int) -> tuple[np.ndarray, bool]:
+    """Which places are removed (bool per place), and whether all were tried.
 
     Up the ranking, passing over those of which a layer has not enough channels to spare, until the next one would make
     more than k channels in all.
@@ -160,7 +160,7 @@ def _leaving(ranking: _Ranking, spare: np.ndarray, k: int) -> tuple[np.ndarray, 
     layer, place = ranking.layer, ranking.place
     sizes = np.bincount(place)
     allowed = np.ones(len(sizes), dtype=bool)
-    turn = np.lexsort((place, layer))  # the channels layer by layer, each layer's in the order of leaving
+    turn = np.lexsort((place, layer))  # the channels layer by layer, each layer's in the order of removal
     start = np.searchsorted(layer[turn], layer[turn])
     while True:
         total = np.cumsum(sizes * allowed)
@@ -176,11 +176,11 @@ def _leaving(ranking: _Ranking, spare: np.ndarray, k: int) -> tuple[np.ndarray, 
         allowed[first] = False
 
 
-def _take_back(ranking: _Ranking, leaves: np.ndarray, widths: np.ndarray, round_to: int) -> None:
-    """The best places that leave stay where a layer's kept count is no multiple of round_to."""
-    kept = widths - np.bincount(ranking.layer[leaves[ranking.place]], minlength=len(widths))
+def _take_back(ranking: _Ranking, removed: np.ndarray, widths: np.ndarray, round_to: int) -> None:
+    """The best removed places are kept where a layer's kept count is no multiple of round_to."""
+    kept = widths - np.bincount(ranking.layer[removed[ranking.place]], minlength=len(widths))
     layers = np.split(ranking.layer[np.argsort(ranking.place, kind="stable")], np.cumsum(np.bincount(ranking.place)))
-    for place in np.flatnonzero(leaves)[::-1]:
+    for place in np.flatnonzero(removed)[::-1]:
         if (kept[layers[place]] % round_to).any():
             np.add.at(kept, layers[place], 1)
-            leaves[place] = False
+            removed[place] = False

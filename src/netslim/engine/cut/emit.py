@@ -156,15 +156,15 @@ def correct(modules: Mapping[str, nn.Module], changes: Changes) -> None:
 def _masked(network: Network, cut: Cut, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
     """γ and β with zeros on the removed channels, by name; only where some of them are not cut out as well."""
     layers = network.norms
-    for name, stays in keep.items():
+    for name, kept in keep.items():
         prefix = f"{name}." if name else ""
         positions = cut.get((f"{prefix}weight", 0))
-        left = stays.cpu().numpy() if positions is None else stays.cpu().numpy()[positions.numpy()]
+        left = kept.cpu().numpy() if positions is None else kept.cpu().numpy()[positions.numpy()]
         if left.all():
             continue
         for kind, tensor in (("weight", layers[name].weight), ("bias", layers[name].bias)):
             if tensor is not None:
-                yield prefix + kind, tensor.detach() * stays.to(tensor.device)
+                yield prefix + kind, tensor.detach() * kept.to(tensor.device)
 
 
 def take(tensor: Tensor, dim: int, positions: Tensor) -> Tensor:

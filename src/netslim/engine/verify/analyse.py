@@ -75,7 +75,7 @@ class Proof:
         proved: Proved,
     ) -> None:
         self.on_meta, self.proved = graph.tape.on_meta, proved
-        self.keep = {name: stays.clone() for name, stays in keep.items()}
+        self.keep = {name: kept.clone() for name, kept in keep.items()}
         self.seen = _look(network, example_input, not self.on_meta)
 
     def holds(self, network: Network, keep: Mapping[str, Tensor], example_input: Any) -> bool:
@@ -88,7 +88,7 @@ class Proof:
             len(now) == len(self.seen)
             and all(a is b or _same(a, b) for a, b in zip(now, self.seen, strict=True))
             and self.keep.keys() == keep.keys()
-            and all(torch.equal(stays, keep[name].cpu()) for name, stays in self.keep.items())
+            and all(torch.equal(kept, keep[name].cpu()) for name, kept in self.keep.items())
         )
 
 

@@ -56,7 +56,7 @@ def prove(
     Raises:
         RuntimeError: no faultless network was found. Please report it, with the network.
     """
-    keep = {name: stays.cpu() for name, stays in keep.items()}
+    keep = {name: kept.cpu() for name, kept in keep.items()}
     state = Proved(torch.empty(0), Orders(), list(frozen))
     while not until_frozen or len(state.frozen) == len(frozen):
         held = torch.cat([torch.empty(0, dtype=torch.long), *(ids for _, ids in state.frozen)])
