@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 Memo = dict[int, Any]  # id of an original -> its copy
+HOOKS = frozenset(name for name in vars(nn.Module()) if name.endswith("_hooks"))
 SEQUENCES, MAPPINGS = (list, set, deque), (dict, OrderedDict, defaultdict)
 
 
@@ -25,7 +26,7 @@ def isolate(modules: Iterable[nn.Module]) -> None:
         for name, value in vars(module).items():
             if type(value) is FunctionType:
                 vars(module)[name] = _own(value, memo)
-            elif name.endswith("_hooks") and value:
+            elif name in HOOKS and value:
                 value.update((key, _own(hook, memo)) for key, hook in value.items())
 
 

@@ -79,7 +79,7 @@ class Plan(msgspec.Struct):
         return [*self.replaced, *self.removed]
 
 
-def make(network: Network, changes: Changes) -> dict[str, Any]:
+def make(network: Network, changes: Changes) -> Plan:
     """The plan of a network that is about to be cut: one more pass where it is slim already."""
     cut = sorted(changes.cut.items(), key=lambda item: item[0])
     now = Pass(
@@ -97,7 +97,7 @@ def make(network: Network, changes: Changes) -> dict[str, Any]:
         plan.foreign = _foreign(network, plan)
         plan.passes = [*plan.passes, now]
     plan.slim = None
-    return _plain(plan)
+    return plan
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
@@ -105,9 +105,8 @@ def _plain(plan: Plan) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in ("replaced", "removed")}
 
 
-def carry(small: nn.Module, plan: Plan | dict[str, Any]) -> None:
+def carry(small: nn.Module, plan: Plan) -> None:
     """Let a slim network carry the plan that led to it, with what it is now, unless the plan says that already."""
-    plan = plan if isinstance(plan, Plan) else msgspec.convert(plan, Plan)
     if plan.slim is None:
         plan.slim = description(Network(small), plan.sizes)
     setattr(small, ATTRIBUTE, _plain(plan))
