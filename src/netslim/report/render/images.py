@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from netslim.report.render.document import Picture
 WIDE, NARROW = 8.2, 3.6  # inches: on a desk and on paper, and on a phone
 DPI = 200
 FORMATS = ("pdf", "png", "svg")
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # else a line per table of a font that goes into a PDF
 
 
 @dataclass(frozen=True)
