@@ -87,8 +87,14 @@ def _take_out(holder: Any, wanted: set[int]) -> None:
 
 
 def held_elsewhere(groups: Collection[list[Tensor]]) -> list[Tensor]:
-    alone = _holders([torch.empty(0)])[0]
-    return [t for group in groups for t, holders in zip(group, _holders(group), strict=True) if holders > alone]
+    mine = [torch.empty(0)]  # held by such a group alone
+    tensors, alone = _listed(groups), _holders(_listed([mine]))[0]
+    return [t for t, holders in zip(tensors, _holders(tensors), strict=True) if holders > alone]
+
+
+def _listed(groups: Collection[list[Tensor]]) -> list[Tensor]:
+    """All in one list, which is one more holder of each."""
+    return [t for group in groups for t in group]
 
 
 def _holders(tensors: list[Tensor]) -> list[int]:
