@@ -88,12 +88,12 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     assert hits > 10  # of the others the sweep had ended before
     finish(start(killed, *longer))
 
-    assert len(everything(whole)) == 1 + 2 * 4 + 4 * (3 + 3) + 4
+    assert len(everything(whole)) == 3 + 2 * 4 + 4 * (3 + 3) + 4  # three tables
     assert everything(whole) == everything(killed)
 
 
 def everything(outputs: Path) -> dict[str, object]:
-    """Records, scales, settings, weights and the table, by file; without when, where and how long."""
+    """Records, scales, settings, weights and the tables, by file; without when, where and how long."""
     found: dict[str, object] = {}
     for path in sorted([*outputs.glob("*/*/*.json"), *outputs.glob("*/*/*.pt"), *outputs.glob("*/report/*.csv")]):
         name = str(path.relative_to(outputs))
