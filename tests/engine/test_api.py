@@ -88,26 +88,6 @@ def test_floor_and_rounding(resnet):
         netslim.select_channels(model, 0.9, x, floor=50)
 
 
-@pytest.mark.parametrize("coupling", ["keep", "group"])
-def test_target_macs(resnet, coupling):
-    model, x = resnet
-    keep = netslim.select_channels(model, example_input=x, target_macs=0.7, coupling=coupling)
-    dense = netslim.count(model, x).macs
-    assert 0.69 < netslim.count(netslim.slim(model, keep, x), x).macs / dense <= 0.7
-    fewer = netslim.select_channels(model, keep.asked - 0.01, x, coupling=coupling)
-    assert netslim.count(netslim.slim(model, fewer, x), x).macs / dense > 0.7
-
-
-def test_target_macs_out_of_reach(resnet):
-    model, x = resnet
-    with pytest.raises(ValueError, match=r"target_macs 0.01 is out of reach: at least 0\.\d+"):
-        netslim.select_channels(model, example_input=x, target_macs=0.01)
-    with pytest.raises(ValueError, match=r"target_macs must be in \(0, 1\]"):
-        netslim.select_channels(model, example_input=x, target_macs=1.5)
-    with pytest.raises(ValueError, match="either ratio or target_macs"):
-        netslim.select_channels(model, 0.5, x, target_macs=0.5)
-
-
 def test_ties_and_signed_scales(oracle, images):
     x = images(32)
     model = oracle.lively(PreResNet(11), x)

@@ -19,7 +19,7 @@ from netslim.engine.choice import choose, scattering_graph
 from netslim.engine.cut import emit, plan
 from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
 from netslim.engine.cut.optimizer_state import check_state, cut_state, masked_parameters
-from netslim.engine.decide.choose import Amount
+from netslim.engine.decide.choose import Amount, Target
 from netslim.engine.selection import Selection
 from netslim.engine.verify.analyse import analyse
 from netslim.engine.verify.prove import Proved, prove, write
@@ -51,6 +51,7 @@ def select_channels(
     example_input: Any = None,
     *,
     target_macs: float | None = None,
+    target_params: float | None = None,
     floor: Floor = 1,
     coupling: str = "keep",
     round_to: int = 1,
@@ -62,7 +63,10 @@ def select_channels(
     Args:
         model: any module with BN layers; it is run once on the example input and left as it was.
         ratio: share of the prunable channels to remove, in [0, 1).
-        target_macs: instead of ratio: share of the multiply-adds that may be left, in (0, 1], by bisection.
+        target_macs: instead of ratio: the multiply-adds that may be left, as a share of the dense network's in (0, 1],
+            or as a whole number over 1 (for the example input, the whole batch). The smallest ratio that meets it is
+            found by bisection.
+        target_params: the same of the parameters.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
         floor: channels that every layer keeps at least: a number, a share of each layer, or layer name -> number.
         coupling: "keep" prunes BN layers that write their channels alone and keeps residual streams whole. "group" also
@@ -70,7 +74,8 @@ def select_channels(
             "scatter" prunes every BN layer for itself: one in a stream that lost channels is followed by a scatter into
             zeros (a buffer ``channel_place`` and a forward hook).
         round_to: round the kept count of every layer up to a multiple, e.g. 8.
-        strict: whether a ratio out of reach of the floor is an error (default); else as many are removed as can be.
+        strict: whether a ratio or target out of reach of the floor is an error (default); else as many channels are
+            removed as can be.
         score: what ranks the channels instead of |γ| (method/scores.py): what a score returns, or one without data.
 
     Returns:
@@ -86,15 +91,23 @@ def select_channels(
     {'1': tensor([ True, False, False,  True])}
     """
     check_coupling(coupling)
-    if (ratio is None) == (target_macs is None):
-        raise ValueError("give either ratio or target_macs")
+    amount = Amount(ratio, _target(ratio, target_macs, target_params), floor, round_to, strict)
     network = Network(model)
     check_model(network)
     scores = scores_of(model, score)
     graph = analyse(network, example_input)
     if coupling == "scatter":
         graph = scattering_graph(network, graph, example_input, scores)
-    return choose(network, graph, scores, coupling, Amount(ratio, target_macs, floor, round_to, strict), example_input)
+    return choose(network, graph, scores, coupling, amount, example_input)
+
+
+def _target(ratio: float | None, target_macs: float | None, target_params: float | None) -> Target | None:
+    """None: the ratio is given. Exactly one of them must be."""
+    targets = {"target_macs": target_macs, "target_params": target_params}
+    given = [Target(name, value) for name, value in targets.items() if value is not None]
+    if len(given) + (ratio is not None) != 1:
+        raise ValueError("give either ratio or target_macs or target_params")
+    return given[0] if given else None
 
 
 @torch.inference_mode(False)

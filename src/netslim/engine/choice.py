@@ -23,12 +23,12 @@ def choose(
 ) -> Selection:
     """Choose among what can be removed, and prove it; again, where that shows that something cannot be."""
     found = units(graph, scores, coupling)
-    asked, keep = amount.choose(graph, _removable(network, found, coupling))
+    asked, keep = amount.choose(network, graph, _removable(network, found, coupling))
     proved = prove(network, graph, keep, example_input, until_frozen=True)
     if proved.frozen or untested(graph, proved.exist, found.number):
         found, frozen = _effective_units(network, graph, scores, coupling, example_input)
         if frozen:
-            asked, keep = amount.choose(graph, _removable(network, found, coupling))
+            asked, keep = amount.choose(network, graph, _removable(network, found, coupling))
         if frozen or proved.frozen:
             proved = prove(network, graph, keep, example_input)
     return _described(network, graph, found, asked, keep, proved, example_input)
@@ -47,7 +47,7 @@ def _described(
     removed = sum(int((~kept).sum()) for kept in keep.values())
     norms = [flow for flow in graph.norm_flows if flow.norm in keep]
     carried = sum(int((proved.exist[flow.out] & ~keep[flow.norm]).sum()) for flow in norms)
-    saved = savings(network, graph, proved.exist, proved.changes.cut)
+    saved = savings(network, graph, proved.exist)
     return Selection(
         keep,
         asked=asked,

@@ -9,14 +9,14 @@ import math
 
 from torch import Tensor, nn
 
-from netslim.engine.cut.emit import Cut
+from netslim.engine.cut.emit import cuts
 from netslim.engine.graph.flows import AllToAll
 from netslim.engine.graph.graph import Graph
 from netslim.engine.ops.table import node_macs
 from netslim.modules import Network
 
 
-def predicted(graph: Graph, exist: Tensor) -> float:
+def macs_left(network: Network, graph: Graph, exist: Tensor) -> float:
     """Multiply-adds left if only these ids exist, for the traced input."""
     total = 0.0
     for position, node in enumerate(graph.tape.first_run):
@@ -29,13 +29,20 @@ def predicted(graph: Graph, exist: Tensor) -> float:
     return total
 
 
-def savings(network: Network, graph: Graph, exist: Tensor, cut: Cut) -> dict[str, float]:
-    """Shares of the parameters and of the multiply-adds that go with the cut."""
+def params_left(network: Network, graph: Graph, exist: Tensor) -> float:
+    """Parameters left if only these ids exist."""
     shapes = {name: list(p.shape) for name, p in network.state.items() if isinstance(p, nn.Parameter)}
-    params = sum(math.prod(shape) for shape in shapes.values())
-    for (name, dim), positions in cut.items():
+    for (name, dim), positions in cuts(graph, exist).items():
         if name in shapes:
             shapes[name][dim] = positions.shape[-1]
-    left = sum(math.prod(shape) for shape in shapes.values())
+    return float(sum(math.prod(shape) for shape in shapes.values()))
+
+
+def savings(network: Network, graph: Graph, exist: Tensor) -> dict[str, float]:
+    """Shares of the parameters and of the multiply-adds that the slim network is without."""
+    params = sum(p.numel() for p in network.state.values() if isinstance(p, nn.Parameter))
     macs = sum(node_macs(graph.tape, node) or 0 for node in graph.tape.first_run)
-    return {"parameters": 1 - left / params, "macs": 1 - predicted(graph, exist) / macs if macs else 0.0}
+    return {
+        "parameters": 1 - params_left(network, graph, exist) / params,
+        "macs": 1 - macs_left(network, graph, exist) / macs if macs else 0.0,
+    }

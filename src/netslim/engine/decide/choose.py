@@ -2,67 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from netslim.engine.cut.savings import predicted
+from netslim.engine.cut.savings import macs_left, params_left
 from netslim.engine.decide.coupling import Units
 from netslim.engine.decide.liveness import solve
 from netslim.engine.graph.graph import Graph
 from netslim.method.threshold import Floor, is_number, remove_lowest
+from netslim.modules import Network
+
+COSTS: dict[str, tuple[str, Callable[[Network, Graph, Tensor], float]]] = {
+    "target_macs": ("multiply-adds", macs_left),
+    "target_params": ("parameters", params_left),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What may be left of a cost: a share of the dense network's, or from 2 on a number of multiply-adds or parameters.
+
+    Raises:
+        ValueError: it is neither.
+    """
+
+    name: str
+    value: float
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if not (is_number(value) and (0 < value <= 1 or (value > 1 and float(value).is_integer()))):
+            raise ValueError(
+                f"{self.name} must be in (0, 1], got {value!r}; a whole number over 1 means that many {self.unit}"
+            )
+
+    @property
+    def unit(self) -> str:
+        return COSTS[self.name][0]
+
+    def left(self, network: Network, graph: Graph, exist: Tensor) -> float:
+        """What is left of the cost if only these ids exist."""
+        return COSTS[self.name][1](network, graph, exist)
+
+    def check(self, left: float, dense: float) -> None:
+        """Raise where more is left than the target allows: the least that there can be."""
+        if left > self.limit(dense):
+            least = f"{left:.0f}" if self.value > 1 else f"{left / dense:.3f} of the"
+            raise ValueError(f"{self.name} {self.value:g} is out of reach: at least {least} {self.unit} stay")
+
+    def limit(self, dense: float) -> float:
+        """So much may be left of a dense network's cost."""
+        return self.value if self.value > 1 else self.value * dense
 
 
 @dataclass(frozen=True)
 class Amount:
-    """ratio: share of the prunable channels; or target_macs: share of the multiply-adds that may be left. floor,
-    round_to and strict as in ``threshold``."""
+    """How much is to be removed: ratio, a share of the prunable channels; or until a target is met. floor, round_to and
+    strict as in ``threshold``."""
 
     ratio: float | None
-    target_macs: float | None
+    target: Target | None
     floor: Floor
     round_to: int
     strict: bool
 
-    def choose(self, graph: Graph, units: Units) -> tuple[float, dict[str, Tensor]]:
+    def choose(self, network: Network, graph: Graph, units: Units) -> tuple[float, dict[str, Tensor]]:
         """The ratio, and the channels to keep.
 
         Raises:
             ValueError: a ratio or a target out of range or out of reach.
         """
-        ratio = self._ratio_for(graph, units) if self.ratio is None else self.ratio
-        return ratio, self._keep(units, ratio)
+        if self.target is None:
+            assert self.ratio is not None
+            return self.ratio, self._keep(units, self.ratio, self.strict)
+        ratio = self._ratio_for(self.target, network, graph, units)
+        return ratio, self._keep(units, ratio, strict=False)
 
-    def _keep(self, units: Units, ratio: float) -> dict[str, Tensor]:
+    def _keep(self, units: Units, ratio: float, strict: bool) -> dict[str, Tensor]:
         return remove_lowest(
-            units.score, ratio, floor=self.floor, groups=units.number, round_to=self.round_to, strict=self.strict
+            units.score, ratio, floor=self.floor, groups=units.number, round_to=self.round_to, strict=strict
         )
 
-    def _ratio_for(self, graph: Graph, units: Units) -> float:
-        """The smallest k/N whose slim network has at most the target's share of the multiply-adds, by bisection."""
-        target = self.target_macs
-        if not (is_number(target) and target is not None and 0 < target <= 1):
-            raise ValueError(f"target_macs must be in (0, 1], got {target!r}")
+    def _ratio_for(self, target: Target, network: Network, graph: Graph, units: Units) -> float:
+        """The smallest k/N whose slim network meets the target, by bisection; what is left only falls with k."""
         prunable = sum(int((number >= 0).sum()) for number in units.number.values())
-        dense = best = self._macs(graph, units, 0.0)
+        dense = target.left(network, graph, torch.ones(graph.count, dtype=torch.bool))
+
+        def left(k: int) -> float:
+            keep = self._keep(units, k / prunable, strict=False)
+            return target.left(network, graph, solve(graph, keep).exist)
+
         low, high = 0, prunable - 1
         while low < high:
             k = (low + high) // 2
-            macs = self._macs_or_none(graph, units, k / prunable)
-            best = best if macs is None else min(best, macs)
-            low, high = (low, k) if macs is None or macs <= target * dense else (k + 1, high)
-        reached = self._macs_or_none(graph, units, low / prunable)
-        if reached is None or reached > target * dense:
-            share = best / dense
-            raise ValueError(f"target_macs {target:g} is out of reach: at least {share:.3f} of the multiply-adds stay")
+            low, high = (low, k) if left(k) <= target.limit(dense) else (k + 1, high)
+        if self.strict:
+            target.check(left(low), dense)
         return low / prunable
-
-    def _macs_or_none(self, graph: Graph, units: Units, ratio: float) -> float | None:
-        """None: the floor keeps more than that."""
-        try:
-            return self._macs(graph, units, ratio)
-        except ValueError:
-            return None
-
-    def _macs(self, graph: Graph, units: Units, ratio: float) -> float:
-        return predicted(graph, solve(graph, self._keep(units, ratio)).exist)
