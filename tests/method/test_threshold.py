@@ -18,14 +18,15 @@ def named(values: list[list[float]]) -> dict[str, torch.Tensor]:
     return {f"bn{i}": torch.tensor(row) for i, row in enumerate(values)}
 
 
-def slow(values: list[list[float]], percent: int, floor: int) -> list[list[bool]] | None:
-    """Remove the lowest remaining |γ| one at a time; None where the floor leaves too few."""
+def slow(values: list[list[float]], percent: int, floor: int, most: float = 1.0) -> list[list[bool]] | None:
+    """Remove the lowest remaining |γ| one at a time; None where floor and most leave too few."""
     keep = [[True] * len(row) for row in values]
     for _ in range(Fraction(percent, 100) * sum(map(len, values)) // 1):
         best = None
         for i, row in enumerate(values):
             for j, gamma in enumerate(row):
-                if keep[i][j] and sum(keep[i]) > floor and (best is None or abs(gamma) < best[0]):
+                may = sum(keep[i]) > floor and keep[i].count(False) + 1 <= Fraction(most) * len(row)
+                if keep[i][j] and may and (best is None or abs(gamma) < best[0]):
                     best = (abs(gamma), i, j)
         if best is None:
             return None
@@ -41,6 +42,23 @@ def test_equals_slow_implementation(values: list[list[float]], percent: int, flo
             threshold(named(values), percent / 100, floor=floor)
     else:
         assert [k.tolist() for k in threshold(named(values), percent / 100, floor=floor).values()] == expected
+
+
+@given(layers, percents, st.integers(0, 3), st.sampled_from([0.125, 0.25, 0.5, 0.75, 1.0]))
+def test_a_layer_loses_at_most_its_share(values: list[list[float]], percent: int, floor: int, most: float) -> None:
+    expected = slow(values, percent, floor, most)
+    if expected is None:
+        with pytest.raises(ValueError, match="highest reachable ratio"):
+            threshold(named(values), percent / 100, floor=floor, most=most)
+    else:
+        found = threshold(named(values), percent / 100, floor=floor, most=most)
+        assert [k.tolist() for k in found.values()] == expected
+
+
+@pytest.mark.parametrize("most", [0, 1.5, -0.5, "half"])
+def test_a_cap_that_is_no_share_is_refused(most: object) -> None:
+    with pytest.raises(ValueError, match=f"most={most} is no share of a layer; give more than 0 and at most 1"):
+        threshold({"a": torch.ones(2)}, 0.5, most=most)  # type: ignore[arg-type]
 
 
 @given(layers, percents, percents)

@@ -53,6 +53,7 @@ def select_channels(
     target_macs: float | None = None,
     target_params: float | None = None,
     floor: Floor = 1,
+    most: float = 1.0,
     coupling: str = "keep",
     round_to: int = 1,
     strict: bool = True,
@@ -69,6 +70,7 @@ def select_channels(
         target_params: the same of the parameters.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
         floor: channels that every layer keeps at least: a number, a share of each layer, or layer name -> number.
+        most: the largest share of a layer that may be removed, in (0, 1], rounded down; default all of it.
         coupling: "keep" prunes BN layers that write their channels alone and keeps residual streams whole. "group" also
             prunes streams that several BN layers write: they lose a channel together, ranked by the largest |γ| in it.
             "scatter" prunes every BN layer for itself: one in a stream that lost channels is followed by a scatter into
@@ -91,7 +93,7 @@ def select_channels(
     {'1': tensor([ True, False, False,  True])}
     """
     check_coupling(coupling)
-    amount = Amount(ratio, _target(ratio, target_macs, target_params), floor, round_to, strict)
+    amount = Amount(ratio, _target(ratio, target_macs, target_params), floor, round_to, strict, most)
     network = Network(model)
     check_model(network)
     scores = scores_of(model, score)

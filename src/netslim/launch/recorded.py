@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from netslim.experiment import paths
 
+Plain = dict[str, Any]
+
 RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")
 # What came later stays out of the names of stages while it is what it always was.
 DEFAULTS: dict[str, Any] = {
@@ -20,10 +22,9 @@ DEFAULTS: dict[str, Any] = {
     "task": {"_target_": "netslim.SlimmingTask", "_partial_": True},
     "callbacks": [],
 }
+LATER: dict[str, Plain] = {"slimming": {"most": 1.0}}  # the same of single settings of a group
 # Present name -> the one that stands in finished stages' settings, of which their names are made.
 FORMER = {"netslim.training.lr_schedules.multistep": "netslim.schedule.multistep"}
-
-Plain = dict[str, Any]
 
 
 def settings(cfg: DictConfig) -> dict[str, Plain]:
@@ -33,6 +34,8 @@ def settings(cfg: DictConfig) -> dict[str, Plain]:
     stands under "identity".
     """
     values: Plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    for group, defaults in LATER.items():
+        values[group] = {key: value for key, value in values[group].items() if defaults.get(key, ...) != value}
     chosen = {key: values[key] for key, default in DEFAULTS.items() if values[key] != default}
     score = {key: chosen.pop(key) for key in ("score",) if key in chosen}
     recipe = {**{key: values[key] for key in RECIPE}, **chosen}

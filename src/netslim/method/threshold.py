@@ -30,6 +30,7 @@ def threshold(
     ratio: float,
     *,
     floor: Floor = 1,
+    most: float = 1.0,
     groups: Mapping[str, Tensor] | None = None,
     round_to: int = 1,
     strict: bool = True,
@@ -41,6 +42,8 @@ def threshold(
         ratio: share to remove, in [0, 1). Exactly k = floor(ratio·N) channels are removed.
         floor: channels that every layer keeps at least (all of them where it has fewer): a number; a share of the layer
             between 0 and 1, rounded up; or layer name -> number.
+        most: the largest share of a layer that may be removed, in (0, 1], rounded down to channels; default all of it.
+            The paper's multi-pass scheme and slimming inside a training remove at most a part of a layer per step.
         groups: layer name -> group numbers of shape (C_i,). Channels with equal numbers are removed together, as soon
             as the largest |γ| among them is below the threshold; number -1: never removed and not counted in N. With
             groups of several channels the last group that would exceed k is kept, so up to k are removed.
@@ -51,14 +54,15 @@ def threshold(
         layer name -> bool tensor of shape (C_i,), True where the channel is kept. What is removed grows with ratio.
 
     Raises:
-        ValueError: ratio outside [0, 1), a γ that is not a finite number, a negative floor, round_to below 1, no
-            channels, or a ratio out of reach of the floor (the message names the highest one that can be reached).
+        ValueError: ratio outside [0, 1), a γ that is not a finite number, a negative floor, round_to below 1, a
+            `most` outside (0, 1], no channels, or a ratio out of reach of floor and most (the message names the highest
+            one that can be reached).
 
     >>> threshold({"a": torch.tensor([0.9, -0.1, 0.3]), "b": torch.tensor([0.2])}, 0.5)
     {'a': tensor([ True, False, False]), 'b': tensor([True])}
     """
     sizes = {name: gamma.detach().abs() for name, gamma in scales.items()}
-    return remove_lowest(sizes, ratio, floor=floor, groups=groups, round_to=round_to, strict=strict)
+    return remove_lowest(sizes, ratio, floor=floor, most=most, groups=groups, round_to=round_to, strict=strict)
 
 
 def remove_lowest(
@@ -66,20 +70,23 @@ def remove_lowest(
     ratio: float,
     *,
     floor: Floor = 1,
+    most: float = 1.0,
     groups: Mapping[str, Tensor] | None = None,
     round_to: int = 1,
     strict: bool = True,
 ) -> dict[str, Tensor]:
     """As ``threshold``, for any scores of which the lowest are removed first; they may be negative."""
     _check(scores, ratio, floor, round_to)
+    check_most(most)
     widths = np.array([len(score) for score in scores.values()])
     ranking = _rank(scores, groups)
     total = len(ranking.place)
     k = math.floor(ratio * total + 1e-9)  # 0.29 * 100 is 28.999999999999996
-    removed, all_tried = _lowest(ranking, np.maximum(widths - _floors(scores, floor), 0), k)
+    removed, all_tried = _lowest(ranking, _spare(widths, _floors(scores, floor), most), k)
     count = int(removed[ranking.place].sum())
     if count < k and all_tried and strict:
         least = "their floors" if isinstance(floor, Mapping) else f"at least {floor}"
+        least += f" and at least {1 - most:g} of its channels" * (most < 1)
         raise ValueError(
             f"ratio {ratio:g} would remove {k} of {total} channels, but with {least} kept per layer only {count} can be"
             f" removed: the highest reachable ratio is {math.floor(count / total * 1e4) / 1e4:g}"
@@ -114,6 +121,17 @@ def _floors(scores: Mapping[str, Tensor], floor: Floor) -> npt.NDArray[np.int64]
     least = [floor[name] if isinstance(floor, Mapping) else floor for name in scores]
     widths = [len(score) for score in scores.values()]
     return np.array([math.ceil(n * width) if 0 < n < 1 else n for n, width in zip(least, widths, strict=True)])
+
+
+def _spare(widths: npt.NDArray[np.int64], floors: npt.NDArray[np.int64], most: float) -> npt.NDArray[np.int64]:
+    """Channels that each layer may lose at most, shape (layers,)."""
+    return np.clip(widths - floors, 0, np.floor(most * widths + 1e-9).astype(np.int64))
+
+
+def check_most(most: object) -> None:
+    """Raise ValueError where ``most`` is no share of a layer."""
+    if not (isinstance(most, Real) and 0 < float(most) <= 1):
+        raise ValueError(f"most={most} is no share of a layer; give more than 0 and at most 1, such as 0.5")
 
 
 def is_number(value: object) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 
 from netslim.engine.checks import check_coupling
 from netslim.method.scores import Score, Scores
-from netslim.method.threshold import is_number
+from netslim.method.threshold import Floor, check_most, is_number
 from netslim.modules import bn_layers
 from netslim.training.measuring import FitBench, Split, layers_run
 from netslim.training.module_copy import keep_network_in_setup
@@ -59,7 +59,7 @@ class Slimming(Callback):
         recalibration_batches: how many training batches re-estimate the statistics, default 100; 0 leaves them. They
             pass the module's and the data module's hooks as in validation (no augmentation by a hook that asks
             ``trainer.training``).
-        floor, coupling, round_to, score: as for ``select_channels``.
+        floor, most, coupling, round_to, score: as for ``select_channels``.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class Slimming(Callback):
         split: Split = "val",
         example_input: Any = None,
         recalibration_batches: int = 100,
-        floor: int = 1,
+        floor: Floor = 1,
+        most: float = 1.0,
         coupling: Literal["keep", "group", "scatter"] = "keep",
         round_to: int = 1,
         score: Score | Scores | None = None,
@@ -82,10 +83,11 @@ class Slimming(Callback):
         if not isinstance(recalibration_batches, int) or recalibration_batches < 0:
             raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1, or 0 for none")
         check_coupling(coupling)
+        check_most(most)
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
         self.options: dict[str, Any] = {"ratio": ratio, "floor": floor, "coupling": coupling, "round_to": round_to}
-        self.options["score"] = score
+        self.options |= {"most": most, "score": score}
         self.slimmed: LightningModule | None = None
         self.result: Result = {}
         self._there_before_setup: set[nn.Module] = set()

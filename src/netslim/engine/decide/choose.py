@@ -60,14 +60,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is to be removed: ratio, a share of the prunable channels; or until a target is met. floor, round_to and
-    strict as in ``threshold``."""
+    """How much is to be removed: ratio, a share of the prunable channels; or until a target is met. floor, round_to,
+    strict and most as in ``threshold``."""
 
     ratio: float | None
     target: Target | None
     floor: Floor
     round_to: int
     strict: bool
+    most: float = 1.0
 
     def choose(self, network: Network, graph: Graph, units: Units) -> tuple[float, dict[str, Tensor]]:
         """The ratio, and the channels to keep.
@@ -83,7 +84,13 @@ class Amount:
 
     def _keep(self, units: Units, ratio: float, strict: bool) -> dict[str, Tensor]:
         return remove_lowest(
-            units.score, ratio, floor=self.floor, groups=units.number, round_to=self.round_to, strict=strict
+            units.score,
+            ratio,
+            floor=self.floor,
+            most=self.most,
+            groups=units.number,
+            round_to=self.round_to,
+            strict=strict,
         )
 
     def _ratio_for(self, target: Target, network: Network, graph: Graph, units: Units) -> float:
