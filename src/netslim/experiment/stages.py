@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,11 @@ from typing import Any
 
 import lightning
 import msgspec
-from lightning import LightningDataModule, LightningModule
-from torch import nn
+from lightning import LightningModule
 
 from netslim import files
 from netslim.experiment import checks
+from netslim.experiment.fitting import fit_task, make_task, test_of
 from netslim.experiment.job import Job
 from netslim.experiment.networks import inputs, network_after, save_slim
 from netslim.experiment.records import (
@@ -27,7 +26,6 @@ from netslim.experiment.records import (
     Recalibrated,
     Run,
     SlimRecord,
-    Test,
     TrainRecord,
 )
 from netslim.experiment.stage import Finished, Stage
@@ -35,11 +33,8 @@ from netslim.measure.environment import describe_run
 from netslim.method.penalties import L1
 from netslim.modules import bn_layers
 from netslim.training import distributed, task
-from netslim.training.fit import fit
 from netslim.training.measuring import IdleBench
-from netslim.training.progress import History
 from netslim.training.slim_module import slim_module
-from netslim.training.sparsity import Sparsity
 
 log = logging.getLogger("netslim")
 
@@ -76,9 +71,9 @@ def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
     lightning.seed_everything(job.seed, verbose=False)
     images = job.data(seed=job.seed)
     dense = job.network(num_classes=images.num_classes)
-    module = _module(job, dense, job.optimizer, job.strength)
+    module = make_task(job, dense, job.optimizer, job.strength)
     checks.check(job, module, images)
-    history, left = _fit(job, folder, module, images, job.epochs, job.strength)
+    history, left = fit_task(job, folder, module, images, job.epochs, job.strength)
     if distributed.is_rank_zero():
         files.write_tensors(folder / "weights.pt", dense.state_dict())
         files.write_json(folder / "scales.json", {name: bn.weight.tolist() for name, bn in bn_layers(dense).items()})
@@ -95,7 +90,7 @@ def _slim(job: Job, share: float, folder: Path, done: Done) -> SlimRecord:
     told = describe_run(job.command)
     images = job.data()
     network = network_after(job, images, done.values())
-    module = _module(job, network, job.optimizer, strength=0.0)
+    module = make_task(job, network, job.optimizer, strength=0.0)
     before = [finished.record for finished in done.values() if isinstance(finished.record, SlimRecord)]
     score = {"score": job.score(network, inputs(images, network), job.seed)} if job.score else {}
     callback = job.slimming(ratio=_of_what_is_left(share, before), network="network", split="test", **score)
@@ -122,45 +117,11 @@ def _finetune(job: Job, folder: Path, done: Done) -> FinetuneRecord:
     lightning.seed_everything(job.seed, verbose=False)
     images = job.data(seed=job.seed)
     small = network_after(job, images, done.values())
-    module = _module(job, small, job.finetune_optimizer, strength=0.0)
-    _, left = _fit(job, folder, module, images, job.finetune_epochs, strength=0.0)
+    module = make_task(job, small, job.finetune_optimizer, strength=0.0)
+    _, left = fit_task(job, folder, module, images, job.finetune_epochs, strength=0.0)
     if distributed.is_rank_zero():
         save_slim(small, folder)
     return FinetuneRecord(slim=list(done)[-1], **left)
-
-
-def _module(job: Job, network: nn.Module, optimizer: Any, strength: float) -> LightningModule:
-    """The task, given what its constructor takes of what there is."""
-    offers = {"optimizer": optimizer, "scheduler": job.scheduler, "strength": strength, "penalty": job.penalty}
-    takes = inspect.signature(job.task).parameters
-    return job.task(network=network, **{name: offer for name, offer in offers.items() if name in takes})
-
-
-def _fit(
-    job: Job, folder: Path, module: LightningModule, images: LightningDataModule, epochs: int, strength: float
-) -> tuple[History, dict[str, Any]]:
-    callbacks = [make() for make in job.callbacks]
-    checks.check_callbacks(callbacks)
-    if strength > 0 and "strength" not in inspect.signature(job.task).parameters:  # else the task adds λ itself
-        callbacks.append(Sparsity(strength, job.penalty))
-    history, left = fit(
-        folder,
-        module,
-        images,
-        trainer=job.trainer,
-        command=job.command,
-        seed=job.seed,
-        epochs=epochs,
-        loggers=job.loggers,
-        callbacks=callbacks,
-    )
-    metric = Metric(**vars(history.metric))
-    return history, {**left, "metric": metric, "test": _test(left["test"]), "run": msgspec.convert(left["run"], Run)}
-
-
-def _test(numbers: Mapping[str, Any]) -> Test:
-    """A loss that is not a finite number is none; it may be that of a network right after pruning."""
-    return Test(**{name: value for name, value in numbers.items() if name != "loss" or math.isfinite(value)})
 
 
 def _budget(job: Job, module: LightningModule, rates: float) -> float | None:
@@ -180,7 +141,7 @@ def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRec
 
     def measured(key: str) -> dict[str, Any]:
         numbers = {name: value for name, value in result[key].items() if name != "metrics"}
-        return {**numbers, "test": _test(task.record_of_test(result[key]["metrics"], metric))}
+        return {**numbers, "test": test_of(task.record_oftest_of(result[key]["metrics"], metric))}
 
     plain = {key: result[key] for key in ("threshold", "removed", "prunable", "uncounted", "unit") if key in result}
     return SlimRecord(

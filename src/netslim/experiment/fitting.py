@@ -1,0 +1,54 @@
+"""A task made of what a job says, and one training of it, as every stage that trains needs them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from lightning import LightningDataModule, LightningModule
+from torch import nn
+
+from netslim.experiment import checks
+from netslim.experiment.job import Job
+from netslim.experiment.records import Metric, Run, Test
+from netslim.training.fit import fit
+from netslim.training.progress import History
+from netslim.training.sparsity import Sparsity
+
+
+def make_task(job: Job, network: nn.Module, optimizer: Any, strength: float) -> LightningModule:
+    """The task, given what its constructor takes of what there is."""
+    offers = {"optimizer": optimizer, "scheduler": job.scheduler, "strength": strength, "penalty": job.penalty}
+    takes = inspect.signature(job.task).parameters
+    return job.task(network=network, **{name: offer for name, offer in offers.items() if name in takes})
+
+
+def fit_task(
+    job: Job, folder: Path, module: LightningModule, images: LightningDataModule, epochs: int, strength: float
+) -> tuple[History, dict[str, Any]]:
+    callbacks = [make() for make in job.callbacks]
+    checks.check_callbacks(callbacks)
+    if strength > 0 and "strength" not in inspect.signature(job.task).parameters:  # else the task adds λ itself
+        callbacks.append(Sparsity(strength, job.penalty))
+    history, left = fit(
+        folder,
+        module,
+        images,
+        trainer=job.trainer,
+        command=job.command,
+        seed=job.seed,
+        epochs=epochs,
+        loggers=job.loggers,
+        callbacks=callbacks,
+    )
+    metric = Metric(**vars(history.metric))
+    return history, {**left, "metric": metric, "test": test_of(left["test"]), "run": msgspec.convert(left["run"], Run)}
+
+
+def test_of(numbers: Mapping[str, Any]) -> Test:
+    """A loss that is not a finite number is none; it may be that of a network right after pruning."""
+    return Test(**{name: value for name, value in numbers.items() if name != "loss" or math.isfinite(value)})
