@@ -20,9 +20,9 @@ from netslim.training.progress import History
 from netslim.training.sparsity import Sparsity
 
 
-def make_task(job: Job, network: nn.Module, optimizer: Any, strength: float) -> LightningModule:
-    """The task, given what its constructor takes of what there is."""
-    offers = {"optimizer": optimizer, "scheduler": job.scheduler, "strength": strength, "penalty": job.penalty}
+def make_task(job: Job, network: nn.Module, optimizer: Any, strength: float, **more: Any) -> LightningModule:
+    """The task, given what its constructor takes of what there is. ``more``: what is to be had besides or instead."""
+    offers = {"optimizer": optimizer, "scheduler": job.scheduler, "strength": strength, "penalty": job.penalty, **more}
     takes = inspect.signature(job.task).parameters
     return job.task(network=network, **{name: offer for name, offer in offers.items() if name in takes})
 

@@ -141,7 +141,7 @@ def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRec
 
     def measured(key: str) -> dict[str, Any]:
         numbers = {name: value for name, value in result[key].items() if name != "metrics"}
-        return {**numbers, "test": test_of(task.record_oftest_of(result[key]["metrics"], metric))}
+        return {**numbers, "test": test_of(task.record_of_test(result[key]["metrics"], metric))}
 
     plain = {key: result[key] for key in ("threshold", "removed", "prunable", "uncounted", "unit") if key in result}
     return SlimRecord(

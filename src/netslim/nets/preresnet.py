@@ -59,6 +59,10 @@ class PreResNet(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, as ``nn.Conv2d.reset_parameters`` does those of one layer."""
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
