@@ -8,88 +8,27 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from netslim.experiment.measurements import (
+    AtLeast0,
+    AtLeast1,
+    Layer,
+    Measured,
+    Metric,
+    Recalibrated,
+    Run,
+    Test,
+    check_finite,
+    check_positive,
+)
 from netslim.files import read_json
 
-AtLeast0 = Annotated[int, Meta(ge=0)]
-AtLeast1 = Annotated[int, Meta(ge=1)]
 Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "train_<metric>": .., "val_<metric>": ..}
 Kind = TypeVar("Kind")
-
-
-class Metric(Struct, frozen=True):
-    """What a task is judged by: its name in the log, which direction is better, how a value is written."""
-
-    name: str = "accuracy"
-    direction: Literal["max", "min"] = "max"
-    format: str = ".1%"
-
-
-class Test(Struct, omit_defaults=True):
-    """One pass over the test set: ``correct`` of ``total`` images, or the ``value`` of another metric."""
-
-    __test__ = False  # no test of pytest's
-
-    correct: AtLeast0 | None = None
-    total: AtLeast1 | None = None
-    loss: float | None = None
-    value: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_finite(self, "loss", "value")
-        if self.value is None and (self.correct is None or self.total is None):
-            raise ValueError("there is neither 'correct' with 'total' nor 'value'")
-        if self.correct is not None and self.total is not None and self.correct > self.total:
-            raise ValueError(f"{self.correct} of {self.total} images are correct")
-
-    @property
-    def score(self) -> float:
-        """What the task's metric says; of a classification the share of correct images, 0..1."""
-        if self.correct is not None and self.total is not None:
-            return self.correct / self.total
-        assert self.value is not None
-        return self.value
-
-
-class Run(Struct, kw_only=True):
-    """When, where and how long a stage ran, of what command."""
-
-    started: str
-    seconds: float
-    command: str
-    versions: dict[str, str]
-    hardware: str
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "seconds")
-
-
-class Layer(Struct, kw_only=True):
-    """A BatchNorm layer of the dense network: its channels, and how many of them are kept."""
-
-    name: str
-    channels: AtLeast1
-    kept: AtLeast0
-
-    def __post_init__(self) -> None:
-        if self.kept > self.channels:
-            raise ValueError(f"{self.kept} of {self.channels} channels are kept")
-
-
-class Measured(Struct, kw_only=True):
-    """A network's size, for one input, and its test."""
-
-    params: AtLeast1
-    macs: AtLeast0
-    test: Test
-
-
-class Recalibrated(Struct):
-    test: Test  # of the slim network after its BatchNorm statistics were estimated anew
 
 
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
@@ -122,7 +61,7 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
     scales: dict[str, list[float]] = {}
 
     def __post_init__(self) -> None:
-        _check_positive(self, "budget")
+        check_positive(self, "budget")
         _check_epochs(self.epochs, self.metric)
 
 
@@ -147,7 +86,7 @@ class SlimRecord(StageRecord, kw_only=True, omit_defaults=True):
     run: Run
 
     def __post_init__(self) -> None:
-        _check_finite(self, "threshold")
+        check_finite(self, "threshold")
         if self.removed > self.prunable:
             raise ValueError(f"{self.removed} of {self.prunable} channels are removed")
 
@@ -248,20 +187,6 @@ def plain(record: Struct) -> dict[str, Any]:
     return content
 
 
-def _check_finite(record: Struct, *names: str) -> None:
-    for name in names:
-        value = getattr(record, name)
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"{name} is {value}, not a finite number")
-
-
-def _check_positive(record: Struct, *names: str) -> None:
-    _check_finite(record, *names)
-    for name in names:
-        if (getattr(record, name) or 0) < 0:
-            raise ValueError(f"{name} is {getattr(record, name)}, under 0")
-
-
 def _check_epochs(rows: list[Epoch], metric: Metric) -> None:
     """Every epoch has what any has of the metric; a classification's always has."""
     scores = {f"train_{metric.name}", f"val_{metric.name}"}
@@ -274,6 +199,6 @@ def _check_epochs(rows: list[Epoch], metric: Metric) -> None:
 
 
 def _check_job(job: JobRecord | FinishedJob) -> None:
-    _check_finite(job, "strength", "ratio")
+    check_finite(job, "strength", "ratio")
     if job.strength < 0 or not 0 <= job.ratio < 1:
         raise ValueError(f"λ = {job.strength:g} and ratio = {job.ratio:g} are not λ >= 0 and 0 <= ratio < 1")
