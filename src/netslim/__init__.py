@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netslim.engine import Selection, mask, select_channels, slim
     from netslim.measure.cost import Cost, count
+    from netslim.measure.export import export
     from netslim.method.recovery import recalibrate
     from netslim.method.steps import penalize
     from netslim.modules import bn_layers
@@ -42,6 +43,7 @@ __all__ = [
     "Sparsity",
     "bn_layers",
     "count",
+    "export",
     "load",
     "mask",
     "penalize",
@@ -54,6 +56,7 @@ __all__ = [
 HOME = {
     **dict.fromkeys(("Selection", "mask", "select_channels", "slim"), "engine"),
     **dict.fromkeys(("Cost", "count"), "measure.cost"),
+    "export": "measure.export",
     "penalize": "method.steps",
     "recalibrate": "method.recovery",
     "bn_layers": "modules",

@@ -22,8 +22,8 @@ from netslim import files
 from netslim.launch import trusted
 from netslim.measure.compare import compare
 from netslim.measure.environment import hardware
+from netslim.measure.export import to_onnx
 from netslim.measure.latency import set_threads
-from netslim.measure.onnx import to_onnx
 from netslim.slim_file import load
 
 FIXABLE = (ValueError, OSError, ModuleNotFoundError, ArithmeticError, torch.onnx.OnnxExporterError)
