@@ -228,4 +228,4 @@ def test_loggers_and_callbacks(own):
     (job,) = [job for job in paths.load_jobs(sweep) if job.seed == 0]
     assert job.train.settings["callbacks"] == [{"_target_": "mycallback.Count"}]
     assert "callbacks[0]=5 names no function" in netslim(own, *WORDS, "callbacks=[5]", code=2)
-    assert "controls=scratch is not known" in netslim(own, *WORDS, "controls=[scratch]", code=2)
+    assert "controls=scrath is not known; there is scratch" in netslim(own, *WORDS, "controls=[scrath]", code=2)

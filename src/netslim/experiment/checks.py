@@ -27,6 +27,8 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
     """
     network = module.get_submodule("network")
     check_channels(network, images)
+    for control in job.controls:
+        getattr(getattr(control, "func", control), "check", _nothing)(network)
     if not hasattr(images, "image_shape"):
         return
     example = torch.zeros(1, *images.image_shape)
@@ -38,6 +40,10 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
         synced = recipe["trainer"].get("sync_batchnorm", False)
         if bn_layers(network) and not synced and smallest_batch(images, recipe.get("processes", 1)) == 1:
             check_single(network, example, images)
+
+
+def _nothing(network: nn.Module) -> None:
+    """Most controls have nothing to refuse."""
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> None:

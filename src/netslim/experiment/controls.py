@@ -1,15 +1,219 @@
 """The door for controls: trainings that a result must be compared with, such as the slim network from scratch.
 
+    name          network                                    weights      trained for
+    scratch       the method's widths                        new          all epochs that the job trains
+    uniform       an equal share of every layer is removed,  new          the same
+                  as many channels as the method removes
+    uniform_macs  the same, as many MACs as the method's     new          the same
+    random        as many channels per layer as the method,  inherited    what the job trains after its first cut
+                  drawn at random
+    dense         the dense network                          new          all epochs that the job trains
+
+They train without the penalty, with the recipe of the training (``random``: of the fine-tuning), and each is a stage
+with a record of its own, done once for all jobs that share it: there is one ``dense`` per seed, whatever λ and ratio.
+
 A control is a function ``control(job, stages) -> Stage``: ``stages`` are those of the job so far, and what it reads of
-them it names in ``after`` and in ``settings``. It is done after them, and its record is part of the job's. The command
-takes names of this mapping, which is empty as yet, and functions of one's own: ``controls=[{_target_: my.control}]``.
+them it names in ``after`` and in ``settings``. One of one's own, ``controls=[{_target_: my.control}]``, is shown in the
+report beside these if its record is a ``ControlRecord``. If it has an attribute ``check``, that is called with the
+dense network before the first training, to refuse it (ValueError).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+import lightning
+import torch
+from torch import nn
+
+from netslim.engine import select_channels, slim
+from netslim.experiment.fitting import fit_task, make_task
 from netslim.experiment.job import Job
-from netslim.experiment.stage import Stage
+from netslim.experiment.networks import example_of, network_after, save_network
+from netslim.experiment.records import ControlRecord, FinetuneRecord, SlimRecord, TrainRecord
+from netslim.experiment.stage import Finished, Stage
+from netslim.measure.cost import count
+from netslim.method.scoring.random import Random
+from netslim.method.scoring.uniform import Uniform
+from netslim.modules import bn_layers
+from netslim.nets.initialisation import check_renewable, renew
+from netslim.training import distributed
 
-CONTROLS: Mapping[str, Callable[[Job, tuple[Stage, ...]], Stage]] = {}
+Control = Callable[[Job, tuple[Stage, ...]], Stage]
+Done = Mapping[str, Finished]
+Make = Callable[[Any, Done], nn.Module]  # of the data module, and the stages that are done
+ALL = math.nextafter(1.0, 0.0)  # the largest ratio
+
+
+def from_new_weights(control: Control) -> Control:
+    """Mark a control that starts from new weights: a network that cannot have any is refused before the training."""
+    control.check = check_renewable  # type: ignore[attr-defined]
+    return control
+
+
+@from_new_weights
+def scratch(job: Job, stages: tuple[Stage, ...]) -> Stage:
+    """The method's widths from new weights: what are the inherited weights worth? (Liu et al. 2019, Scratch-E)."""
+    after = _network_of(stages)
+    settings = {**_recipe(job), "widths": after[-1], "epochs": _epochs(stages), "seed": job.seed}
+    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+
+    def widths(images: Any, done: Done) -> nn.Module:
+        return _renewed(job, network_after(job, images, done.values()))
+
+    return _stage(job, "scratch", "its widths from scratch", after, settings, labels, widths)
+
+
+@from_new_weights
+def uniform(job: Job, stages: tuple[Stage, ...]) -> Stage:
+    """An equal share of every layer removed, from new weights: is the allocation between layers worth anything?"""
+    settings = {**_recipe(job), **_slimming(job), "ratio": job.ratio, "epochs": _epochs(stages), "seed": job.seed}
+    labels = {"ratio": job.ratio, "seed": job.seed}
+
+    def widths(images: Any, done: Done) -> nn.Module:
+        return _uniform(job, images, ratio=job.ratio)
+
+    return _stage(job, "uniform", "uniform widths from scratch", (), settings, labels, widths)
+
+
+@from_new_weights
+def uniform_macs(job: Job, stages: tuple[Stage, ...]) -> Stage:
+    """``uniform`` with as many multiply-adds as the method's network, not as many channels."""
+    after = _network_of(stages)
+    settings = {**_recipe(job), **_slimming(job), "macs": after[-1], "epochs": _epochs(stages), "seed": job.seed}
+    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+
+    def widths(images: Any, done: Done) -> nn.Module:
+        return _uniform(job, images, target_macs=_record(done).macs_left)
+
+    return _stage(job, "uniform-macs", "uniform widths from scratch, equal MACs", after, settings, labels, widths)
+
+
+def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
+    """As many channels of each layer as the method, drawn at random, then fine-tuned: is the score worth anything?
+
+    Raises:
+        ValueError: there is no fine-tuning, or no dense network that was trained.
+    """
+    after, epochs = _network_of(stages), _epochs(stages[1:])
+    if len(after) < 2:
+        raise ValueError(
+            "controls=random: the channels are removed inside the training, so there is no trained dense network to "
+            "draw channels of; leave random out"
+        )
+    if not epochs:
+        raise ValueError("controls=random: there is no fine-tuning (finetune.epochs=0); leave random out")
+    settings = {**job.settings["finetune"], "slim": after[-1], "epochs": epochs, "seed": job.seed}
+    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+
+    def drawn(images: Any, done: Done) -> nn.Module:
+        return _drawn(job, images, next(iter(done.values())), _record(done))
+
+    return _stage(job, "random", "random channels", after, settings, labels, drawn, job.finetune_optimizer)
+
+
+@from_new_weights
+def dense(job: Job, stages: tuple[Stage, ...]) -> Stage:
+    """The dense network, trained for as many epochs as the job trains in all."""
+    settings = {**_recipe(job), "epochs": _epochs(stages), "seed": job.seed}
+
+    def whole(images: Any, done: Done) -> nn.Module:
+        return job.network(num_classes=images.num_classes)
+
+    return _stage(job, "dense", "dense network", (), settings, {"seed": job.seed}, whole)
+
+
+CONTROLS: Mapping[str, Control] = {
+    "scratch": scratch,
+    "uniform": uniform,
+    "uniform_macs": uniform_macs,
+    "random": random,
+    "dense": dense,
+}
+
+
+def _network_of(stages: tuple[Stage, ...]) -> tuple[str, ...]:
+    """The training, and the last stage that made its network smaller, by name."""
+    cuts = [stage.name for stage in stages if stage.record is SlimRecord]
+    return (stages[0].name, *cuts[-1:])
+
+
+def _epochs(stages: tuple[Stage, ...]) -> int:
+    """All epochs of the method's trainings."""
+    return sum(stage.settings["epochs"] for stage in stages if stage.record in (TrainRecord, FinetuneRecord))
+
+
+def _record(done: Done) -> SlimRecord:
+    """That of the last cut."""
+    record = list(done.values())[-1].record
+    assert isinstance(record, SlimRecord)
+    return record
+
+
+def _recipe(job: Job) -> dict[str, Any]:
+    """The settings of the training but for what makes it sparse."""
+    return {key: value for key, value in job.settings["train"].items() if key not in ("penalty", "schedule", "score")}
+
+
+def _slimming(job: Job) -> dict[str, Any]:
+    return {key: value for key, value in job.settings["slim"].items() if key != "score"}
+
+
+def _stage(
+    job: Job,
+    kind: str,
+    words: str,
+    after: tuple[str, ...],
+    settings: Mapping[str, Any],
+    labels: Mapping[str, float],
+    make: Make,
+    optimizer: Any = None,
+) -> Stage:
+    """A control: a network that is made, trained without the penalty for ``settings["epochs"]``, and tested."""
+
+    def work(folder: Path, done: Done) -> ControlRecord:
+        lightning.seed_everything(job.seed, verbose=False)
+        images = job.data(seed=job.seed)
+        network = make(images, done)
+        size = count(network, example_of(images, network))
+        widths = {name: len(bn.weight) for name, bn in bn_layers(network).items()}
+        module = make_task(job, network, optimizer or job.optimizer, strength=0.0)
+        _, left = fit_task(job, folder, module, images, settings["epochs"], strength=0.0)
+        if distributed.is_rank_zero():
+            save_network(network, folder)
+        return ControlRecord(control=words, params=size.params, macs=size.macs, widths=widths, **left)
+
+    return Stage(kind, after, settings, work, labels, ControlRecord, shared=True)
+
+
+def _renewed(job: Job, network: nn.Module) -> nn.Module:
+    """The network with the weights that one which is made with its widths would start from."""
+    lightning.seed_everything(job.seed, verbose=False)
+    renew(network)
+    return network
+
+
+def _uniform(job: Job, images: Any, **amount: float) -> nn.Module:
+    """A network of new weights in which every layer has lost the same share, ``ratio`` or to meet ``target_macs``."""
+    whole = job.network(num_classes=images.num_classes)
+    options = {**job.slimming(ratio=job.ratio).options, "ratio": None, "score": Uniform(), **amount}
+    return _renewed(job, _cut(whole, images, **options))
+
+
+def _drawn(job: Job, images: Any, trained: Finished, cut: SlimRecord) -> nn.Module:
+    """The trained network with as many channels per layer as the method has kept, but drawn at random."""
+    whole = network_after(job, images, [trained])
+    kept = {layer.name: layer.kept for layer in cut.layers}
+    score = Random(Uniform())(whole, seed=job.seed)
+    coupling = job.slimming(ratio=job.ratio).options["coupling"]
+    # The floors decide: of every layer as much is removed as they allow.
+    return _cut(whole, images, ratio=ALL, floor=kept, strict=False, score=score, coupling=coupling)
+
+
+def _cut(whole: nn.Module, images: Any, **options: Any) -> nn.Module:
+    example = example_of(images, whole)
+    with torch.no_grad():
+        return slim(whole, select_channels(whole, example_input=example, **options), example)

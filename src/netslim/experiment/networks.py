@@ -7,9 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from netslim import files
+from netslim.engine.cut import plan
 from netslim.experiment.job import Job
 from netslim.experiment.stage import Finished
 from netslim.slim_file import load, save
@@ -45,6 +47,23 @@ def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
 def save_slim(network: nn.Module, folder: Path) -> None:
     """In float32, as ``network_after`` reads it: the trainer's precision may have changed the network."""
     save(network.float(), folder / "slim.pt")
+
+
+def save_network(network: nn.Module, folder: Path) -> None:
+    """``save_slim`` of a network that was cut; the weights of another."""
+    if hasattr(network, plan.ATTRIBUTE):
+        save_slim(network, folder)
+    else:
+        files.write_tensors(folder / "weights.pt", network.state_dict())
+
+
+def example_of(images: Any, network: nn.Module) -> Any:
+    """One input of the network: of the shape that the data module tells, else the first of its training batches."""
+    if hasattr(images, "image_shape"):
+        return torch.zeros(1, *images.image_shape)
+    images.prepare_data()
+    images.setup("fit")
+    return next(inputs(images, network, 1))[:1]
 
 
 def _whole(folder: Path, name: str, read: Callable[[Path], Read]) -> Read:

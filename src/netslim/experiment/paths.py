@@ -5,6 +5,7 @@
         train_lambda=0.0001_seed=0_<digest>/        a stage: record.json, weights.pt, scales.json, TensorBoard events
         slim_lambda=0.0001_ratio=0.5_..._<digest>/  a stage: record.json, slim.pt
         finetune_..._<digest>/                      a stage: record.json, slim.pt, TensorBoard events
+        scratch_..._<digest>/, dense_..._<digest>/  controls, stages too: record.json, slim.pt or weights.pt, events
         job_lambda=0.0001_ratio=0.5_seed=0_<digest>/  which stages a job consists of, its TensorBoard hparams
         report/                                     index.html, report.md, results.csv, figures/
 
@@ -130,5 +131,6 @@ def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
         slim=stage_record(sweep / job.slim, records.SlimRecord),
         finetune=stage_record(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
         more=[stage_record(sweep / name, records.StageRecord) for name in job.more],
+        controls=[stage_record(sweep / name, records.ControlRecord) for name in job.controls],
         command=job.command,
     )

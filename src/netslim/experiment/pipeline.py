@@ -20,7 +20,7 @@ import msgspec
 from netslim.data import identity
 from netslim.experiment import paths, records
 from netslim.experiment.job import Job
-from netslim.experiment.records import JobRecord
+from netslim.experiment.records import ControlRecord, JobRecord
 from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, slim, train
 from netslim.files import write_json
@@ -66,15 +66,25 @@ def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:
     """Write which stages the job consists of, and log its final numbers."""
     main: dict[str, Any] = {finished.record.stage: finished.record for finished in done.values()}
     stages: dict[str, Any] = {kind: main[kind].name if kind in main else None for kind in ("train", "slim", "finetune")}
-    more = [name for name in done if name not in stages.values()]
+    controls = [name for name, finished in done.items() if isinstance(finished.record, ControlRecord)]
+    more = [name for name in done if name not in stages.values() and name not in controls]
     labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
     folder = paths.job_folder(sweep, stages | ({"more": more} if more else {}), **labels)
-    if (folder / "record.json").exists():
-        return records.read(folder / "record.json", JobRecord)
-    record = msgspec.convert({**labels, **stages, "more": more, "command": job.command}, JobRecord)
-    _log(job, folder, main)
+    earlier = _earlier(folder / "record.json")
+    known = earlier.controls if earlier else []
+    if earlier and set(controls) <= set(known):
+        return earlier
+    asked = {"more": more, "controls": list(dict.fromkeys([*known, *controls]))}
+    record = msgspec.convert({**labels, **stages, **asked, "command": job.command}, JobRecord)
+    if not earlier:
+        _log(job, folder, main)
     write_json(folder / "record.json", records.plain(record))
     return record
+
+
+def _earlier(path: Path) -> JobRecord | None:
+    """The record of a job that was done before, perhaps with other controls."""
+    return records.read(path, JobRecord) if path.exists() else None
 
 
 def _log(job: Job, folder: Path, main: Mapping[str, Any]) -> None:

@@ -114,10 +114,30 @@ class FinetuneRecord(StageRecord, kw_only=True, omit_defaults=True):
         _check_epochs(self.epochs, self.metric)
 
 
+class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
+    """A training to compare the job's result with. ``control``: what it is, in words, as tables name it.
+
+    ``params``, ``macs``: of its network, for one input. ``widths``: channels of each BN layer.
+    """
+
+    control: str
+    params: AtLeast1
+    macs: AtLeast0
+    widths: dict[str, int] = {}
+    metric: Metric = Metric()
+    epochs: Annotated[list[Epoch], Meta(min_length=1)]
+    test: Test
+    run: Run
+
+    def __post_init__(self) -> None:
+        _check_epochs(self.epochs, self.metric)
+
+
 class JobRecord(Struct, kw_only=True, omit_defaults=True):
     """Which stages a job consists of, by the names of their folders.
 
-    ``more``: those beside the last round of training, slimming and fine-tuning: earlier rounds, controls, own stages.
+    ``more``: those beside the last round of training, slimming and fine-tuning: earlier rounds, own stages.
+    ``controls``: what its result is compared with; they are no part of what makes it this job.
     """
 
     strength: float = field(name="lambda")
@@ -127,6 +147,7 @@ class JobRecord(Struct, kw_only=True, omit_defaults=True):
     slim: str
     finetune: str | None
     more: list[str] = []
+    controls: list[str] = []
     command: str
 
     def __post_init__(self) -> None:
@@ -143,6 +164,7 @@ class FinishedJob(Struct, kw_only=True):
     slim: SlimRecord
     finetune: FinetuneRecord | None
     more: list[StageRecord] = []
+    controls: list[ControlRecord] = []
     command: str
 
     def __post_init__(self) -> None:

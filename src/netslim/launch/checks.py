@@ -13,6 +13,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from netslim.experiment.pipeline import stages_of
 from netslim.launch import command_line, config, errors, quiet
 from netslim.launch.trusted import targets
 from netslim.method.schedules import check_schedule
@@ -69,6 +70,7 @@ def check(job: DictConfig) -> None:
     checked_strength(asked.strength)
     check_schedule(asked.schedule, asked.ratio, asked.epochs)
     asked.slimming(ratio=asked.ratio, network="network", split="test")
+    stages_of(asked)
     _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
 
 

@@ -1,0 +1,178 @@
+"""Controls: what a result is compared with. Oracles: a network of the same widths made by hand and trained by a plain
+loop, widths counted by hand, folders counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+from torch import nn
+
+import netslim
+from netslim.data import InMemoryData, digits
+from netslim.experiment import controls, fitting, paths, pipeline
+from netslim.experiment.job import Job
+from netslim.experiment.networks import network_after
+from netslim.experiment.records import FinishedJob
+from netslim.experiment.stage import Finished
+from netslim.launch import config, quiet
+from netslim.launch.command_line import CONF
+from netslim.nets import VGG
+
+LAYERS = [8, "M", 8, 4]
+WORDS = ["net=vgg_digits", "net.layers=[8,M,8,4]", "epochs=2", "finetune.epochs=1", "ratio=0.5", "lambda=1e-3"]
+ALL = "controls=[scratch,uniform,uniform_macs,random,dense]"
+
+
+def job_of(*words: str) -> Job:
+    quiet.quiet()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [*WORDS, "logger=none", *words], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return config.job(cfg, command="netslim")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two jobs with all controls."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("outputs") / "s"
+    for words in ([ALL], [ALL, "lambda=0"]):
+        pipeline.run(folder, job_of(*words))
+    return folder
+
+
+def control(job: FinishedJob, kind: str):
+    (record,) = [record for record in job.controls if record.stage == kind]
+    return record
+
+
+def test_there_is_one_dense_control_for_all_jobs_and_one_uniform_for_all_lambdas(sweep):
+    kinds = [path.name.split("_")[0] for path in sweep.iterdir() if path.is_dir()]
+    expected = {"train": 2, "scratch": 2, "uniform": 1, "uniform-macs": 2, "random": 2, "dense": 1, "job": 2}
+    assert {kind: kinds.count(kind) for kind in expected} == expected
+    for job in paths.load_jobs(sweep):
+        assert [record.stage for record in job.controls] == ["scratch", "uniform", "uniform-macs", "random", "dense"]
+        assert job.more == []
+
+
+def test_epochs_are_those_of_the_whole_job(sweep):
+    (job, _) = paths.load_jobs(sweep)
+    epochs = {record.stage: len(record.epochs) for record in job.controls}
+    assert epochs == {"scratch": 3, "uniform": 3, "uniform-macs": 3, "random": 1, "dense": 3}
+
+
+def trained_by_hand(network: nn.Module, epochs: int) -> nn.Module:
+    """A plain loop over the same batches: SGD, a tenth of the rate after 50 % and 75 % of the epochs, no λ."""
+    data = InMemoryData(digits, title="d", mean=[0.305], std=[0.375], val_size=0.1, crop_padding=1, seed=0)
+    loader = data.train_dataloader()
+    sgd = torch.optim.SGD(network.train().parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    for epoch, rate in zip(range(epochs), (0.1, 0.01, 0.001), strict=True):
+        loader.sampler.set_epoch(epoch)
+        sgd.param_groups[0]["lr"] = rate
+        for batch in loader:
+            images, labels = data.on_after_batch_transfer(batch, 0)
+            sgd.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            sgd.step()
+    return network
+
+
+def test_scratch_is_a_network_made_with_these_widths_and_trained_by_a_plain_loop(sweep):
+    job = paths.load_jobs(sweep)[-1]
+    a, b, c = (layer.kept for layer in job.slim.layers)
+    torch.manual_seed(0)
+    expected = trained_by_hand(VGG([a, "M", b, c], in_channels=1), epochs=3).state_dict()
+    record = control(job, "scratch")
+    found = netslim.load(sweep / record.name / "slim.pt", VGG(LAYERS, in_channels=1)).state_dict()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+    assert (record.params, record.macs) == (job.slim.small.params, job.slim.small.macs)
+
+
+def test_dense_is_the_dense_network_trained_by_a_plain_loop(sweep):
+    job = paths.load_jobs(sweep)[-1]
+    torch.manual_seed(0)
+    expected = trained_by_hand(VGG(LAYERS, in_channels=1), epochs=3).state_dict()
+    found = netslim.files.read_tensors(sweep / control(job, "dense").name / "weights.pt")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+    assert control(job, "dense").macs == job.slim.dense.macs
+
+
+def test_uniform_takes_the_same_share_of_every_layer_or_the_methods_macs(sweep):
+    for job in paths.load_jobs(sweep):
+        assert list(control(job, "uniform").widths.values()) == [4, 4, 2]
+        found = control(job, "uniform-macs")
+        shares = [kept / of for kept, of in zip(found.widths.values(), (8, 8, 4), strict=True)]
+        assert max(shares) - min(shares) <= 1 / 4
+        assert found.macs <= job.slim.small.macs
+        a, b, c = found.widths.values()
+        assert found.macs == 9 * (64 * a + 16 * a * b + 16 * b * c) + 10 * c
+
+
+def test_random_keeps_other_channels_of_the_trained_network_but_as_many(sweep):
+    (job, _) = paths.load_jobs(sweep)
+    assert list(control(job, "random").widths.values()) == [layer.kept for layer in job.slim.layers]
+    asked, images = job_of(ALL), torch.randn(3, 1, 8, 8)
+    data = asked.data(seed=0)
+    trained = Finished(sweep / job.train.name, job.train)
+    dense = network_after(asked, data, [trained])
+    drawn = controls._drawn(asked, data, trained, job.slim)
+    rows = {tuple(row.flatten().tolist()): place for place, row in enumerate(dense.features[0].weight)}
+    places = [rows[tuple(row.flatten().tolist())] for row in drawn.features[0].weight]  # all are of the trained network
+    assert len(set(places)) == job.slim.layers[0].kept
+    keep = {layer.name: torch.zeros(layer.channels, dtype=torch.bool) for layer in job.slim.layers}
+    score = controls.Random(controls.Uniform())(dense, seed=0)
+    for layer in job.slim.layers:
+        keep[layer.name][score.value[layer.name].argsort(descending=True)[: layer.kept]] = True
+    torch.testing.assert_close(drawn.eval()(images), netslim.mask(dense, keep).eval()(images))
+    by_score = netslim.select_channels(dense, 0.5, torch.zeros(1, 1, 8, 8))
+    assert any(not torch.equal(keep[name], by_score[name]) for name in keep)
+
+
+def test_a_second_run_trains_nothing(sweep, monkeypatch):
+    monkeypatch.setattr(fitting, "fit", lambda *_, **__: pytest.fail("it trains"))
+    before = [(sweep / job.train.name / "record.json").stat().st_mtime_ns for job in paths.load_jobs(sweep)]
+    pipeline.run(sweep, job_of(ALL))
+    assert before == [(sweep / job.train.name / "record.json").stat().st_mtime_ns for job in paths.load_jobs(sweep)]
+
+
+def test_controls_that_are_asked_for_later_join_the_jobs_record(tmp_path):
+    for words in ([], ["controls=[dense]"], ["controls=[uniform]"], []):
+        pipeline.run(tmp_path / "s", job_of(*words, "epochs=1"))
+    (job,) = paths.load_jobs(tmp_path / "s")
+    assert [record.stage for record in job.controls] == ["dense", "uniform"]
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+def test_a_network_without_new_weights_is_refused_before_the_training(tmp_path):
+    job = job_of("controls=[scratch]")
+    unlike = nn.Sequential(VGG(LAYERS, in_channels=1), Scaled())
+    with pytest.raises(
+        ValueError, match=r"'1' of the network \(Scaled\) has parameters and no method reset_parameters"
+    ):
+        pipeline.run(tmp_path / "s", replace(job, network=lambda num_classes: unlike))
+    assert not list(tmp_path.glob("s/*/record.json"))
+
+
+def test_random_without_a_fine_tuning_is_refused():
+    with pytest.raises(ValueError, match=r"controls=random: there is no fine-tuning \(finetune\.epochs=0\)"):
+        pipeline.stages_of(job_of("controls=[random]", "finetune.epochs=0"))
