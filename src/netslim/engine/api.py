@@ -19,7 +19,7 @@ from netslim.engine.choice import choose, scattering_graph
 from netslim.engine.cut import emit, plan
 from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
 from netslim.engine.cut.optimizer_state import check_state, cut_state, masked_parameters
-from netslim.engine.decide.choose import Amount, Target
+from netslim.engine.decide.choose import Amount, target_of
 from netslim.engine.selection import Selection
 from netslim.engine.verify.analyse import analyse
 from netslim.engine.verify.prove import Proved, prove, write
@@ -93,7 +93,7 @@ def select_channels(
     {'1': tensor([ True, False, False,  True])}
     """
     check_coupling(coupling)
-    amount = Amount(ratio, _target(ratio, target_macs, target_params), floor, round_to, strict, most)
+    amount = Amount(ratio, target_of(ratio, target_macs, target_params), floor, round_to, strict, most)
     network = Network(model)
     check_model(network)
     scores = scores_of(model, score)
@@ -101,15 +101,6 @@ def select_channels(
     if coupling == "scatter":
         graph = scattering_graph(network, graph, example_input, scores)
     return choose(network, graph, scores, coupling, amount, example_input)
-
-
-def _target(ratio: float | None, target_macs: float | None, target_params: float | None) -> Target | None:
-    """None: the ratio is given. Exactly one of them must be."""
-    targets = {"target_macs": target_macs, "target_params": target_params}
-    given = [Target(name, value) for name, value in targets.items() if value is not None]
-    if len(given) + (ratio is not None) != 1:
-        raise ValueError("give either ratio or target_macs or target_params")
-    return given[0] if given else None
 
 
 @torch.inference_mode(False)

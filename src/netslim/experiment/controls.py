@@ -59,7 +59,7 @@ def scratch(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """The method's widths from new weights: what are the inherited weights worth? (Liu et al. 2019, Scratch-E)."""
     after = _network_of(stages)
     settings = {**_recipe(job), "widths": after[-1], "epochs": _epochs(stages), "seed": job.seed}
-    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
         return _renewed(job, network_after(job, images, done.values()))
@@ -70,11 +70,11 @@ def scratch(job: Job, stages: tuple[Stage, ...]) -> Stage:
 @from_new_weights
 def uniform(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """An equal share of every layer removed, from new weights: is the allocation between layers worth anything?"""
-    settings = {**_recipe(job), **_slimming(job), "ratio": job.ratio, "epochs": _epochs(stages), "seed": job.seed}
-    labels = {"ratio": job.ratio, "seed": job.seed}
+    settings = {**_recipe(job), **_slimming(job), **job.amount, "epochs": _epochs(stages), "seed": job.seed}
+    labels = {**job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
-        return _uniform(job, images, ratio=job.ratio)
+        return _uniform(job, images, **job.amount)
 
     return _stage(job, "uniform", "uniform widths from scratch", (), settings, labels, widths)
 
@@ -84,7 +84,7 @@ def uniform_macs(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """``uniform`` with as many multiply-adds as the method's network, not as many channels."""
     after = _network_of(stages)
     settings = {**_recipe(job), **_slimming(job), "macs": after[-1], "epochs": _epochs(stages), "seed": job.seed}
-    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
         return _uniform(job, images, target_macs=_record(done).macs_left)
@@ -107,7 +107,7 @@ def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
     if not epochs:
         raise ValueError("controls=random: there is no fine-tuning (finetune.epochs=0); leave random out")
     settings = {**job.settings["finetune"], "slim": after[-1], "epochs": epochs, "seed": job.seed}
-    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def drawn(images: Any, done: Done) -> nn.Module:
         return _drawn(job, images, next(iter(done.values())), _record(done))
@@ -199,7 +199,7 @@ def _renewed(job: Job, network: nn.Module) -> nn.Module:
 def _uniform(job: Job, images: Any, **amount: float) -> nn.Module:
     """A network of new weights in which every layer has lost the same share, ``ratio`` or to meet ``target_macs``."""
     whole = job.network(num_classes=images.num_classes)
-    options = {**job.slimming(ratio=job.ratio).options, "ratio": None, "score": Uniform(), **amount}
+    options = {**job.slimming(**job.amount).options, **dict.fromkeys(job.amount), "score": Uniform(), **amount}
     return _renewed(job, _cut(whole, images, **options))
 
 
@@ -208,7 +208,7 @@ def _drawn(job: Job, images: Any, trained: Finished, cut: SlimRecord) -> nn.Modu
     whole = network_after(job, images, [trained])
     kept = {layer.name: layer.kept for layer in cut.layers}
     score = Random(Uniform())(whole, seed=job.seed)
-    coupling = job.slimming(ratio=job.ratio).options["coupling"]
+    coupling = job.slimming(**job.amount).options["coupling"]
     # The floors decide: of every layer as much is removed as they allow.
     return _cut(whole, images, ratio=ALL, floor=kept, strict=False, score=score, coupling=coupling)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from netslim.method.schedules import OneShot, Schedule
+from netslim.method.schedules import OneShot, Schedule, check_schedule
 
 if TYPE_CHECKING:
     from lightning import Callback, LightningModule, Trainer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netslim.training.slimming import Slimming
 
 Settings = Mapping[str, Any]
+Amount = Mapping[str, float]  # {"ratio": 0.5}, {"target_macs": 0.5}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Job:
 
     Args:
         strength: λ of equation 1.
-        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
+        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1; None where there is a target.
         seed: of initialisation, order, augmentation and dropout.
         epochs, finetune_epochs: lengths of the trainings; ``finetune_epochs=0`` leaves fine-tuning out.
         network, data: make the dense network from ``num_classes`` and the data module from ``seed``.
@@ -41,6 +42,8 @@ class Job:
             and seed. A stage with other settings is another stage.
         places: the settings that say where files are, by dotted name, and the paths that they mean.
         command: repeats just this job; it is recorded.
+        target: instead of a ratio, what may be left: {"target_macs": 0.5} or {"target_params": 0.5}, as for
+            ``select_channels``.
         penalty, score: what λ is the strength of, and what ranks the channels; None: Σ|γ| and |γ|.
         schedule: how much is removed when.
         callbacks, loggers: made anew for each training; a logger from the stage's folder.
@@ -48,7 +51,7 @@ class Job:
     """
 
     strength: float
-    ratio: float
+    ratio: float | None
     seed: int
     epochs: int
     finetune_epochs: int
@@ -64,6 +67,7 @@ class Job:
     settings: Mapping[str, Settings]
     command: str
     places: Mapping[str, str] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=dict)
     penalty: Penalty | None = None
     score: Score | None = None
     schedule: Schedule = OneShot()  # noqa: RUF009 (it has no state)
@@ -75,8 +79,29 @@ class Job:
     def asked(self) -> Settings:
         """All that must be the same in the processes of a data-parallel job, as the command calls it."""
         finetune = {"lr": self.settings["finetune"].get("lr"), "epochs": self.finetune_epochs}
-        numbers = {"lambda": self.strength, "ratio": self.ratio, "seed": self.seed, "epochs": self.epochs}
+        numbers = {"lambda": self.strength, **self.amount, "seed": self.seed, "epochs": self.epochs}
         return {**self.settings["slim"], **self.settings["train"], "finetune": finetune, **numbers}
+
+    @property
+    def amount(self) -> Amount:
+        """How much is removed, as ``select_channels`` is asked for it."""
+        return self.target or {"ratio": self.ratio}  # type: ignore[dict-item]
+
+    def rounds(self) -> list[Amount]:
+        """The amount that is gone after each round of slimming and fine-tuning.
+
+        Raises:
+            ValueError: the schedule cannot be.
+        """
+        if self.ratio is not None:
+            check_schedule(self.schedule, self.ratio, self.epochs)
+            return [{"ratio": share} for share in self.schedule.rounds(self.ratio)]
+        if not isinstance(self.schedule, OneShot):
+            raise ValueError(
+                f"{', '.join(self.target)} is met in one cut, and {type(self.schedule).__name__} removes shares of the "
+                "channels; give a ratio with it"
+            )
+        return [self.target]
 
     def of(self, **more: Any) -> Job:
         """The job with something added to the settings of both trainings."""

@@ -24,7 +24,6 @@ from netslim.experiment.records import ControlRecord, JobRecord
 from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, slim, train
 from netslim.files import write_json
-from netslim.method.schedules import check_schedule
 from netslim.training import distributed
 from netslim.training.loggers import log_final
 
@@ -32,10 +31,10 @@ from netslim.training.loggers import log_final
 def stages_of(job: Job) -> list[Stage]:
     """Everything that the job does, in order; a stage's name tells its folder before it is done."""
     stages = [train(job)]
-    for share in job.schedule.rounds(job.ratio):
-        stages.append(slim(job, share, after=stages))
+    for amount in job.rounds():
+        stages.append(slim(job, amount, after=stages))
         if job.finetune_epochs:
-            stages.append(finetune(job, share, after=stages))
+            stages.append(finetune(job, amount, after=stages))
     for make in (*job.controls, *job.stages):
         stages.append(make(job, tuple(stages)))
     return stages
@@ -47,8 +46,8 @@ def run(sweep: Path, job: Job) -> JobRecord:
     Raises:
         ValueError: what is asked for cannot be; it is refused before the first training as far as it can be known.
     """
-    check_schedule(job.schedule, job.ratio, job.epochs)
-    job.slimming(ratio=job.ratio)  # a bad ratio is refused before the training
+    job.rounds()
+    job.slimming(**job.amount)  # a bad ratio is refused before the training
     runner = job.trainer(logger=False, callbacks=[], enable_checkpointing=False)
     processes = distributed.launch(runner, job.asked(), sweep)
     # Batches are per process: with another number of them it is another training.
@@ -68,14 +67,15 @@ def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:
     stages: dict[str, Any] = {kind: main[kind].name if kind in main else None for kind in ("train", "slim", "finetune")}
     controls = [name for name, finished in done.items() if isinstance(finished.record, ControlRecord)]
     more = [name for name in done if name not in stages.values() and name not in controls]
-    labels = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
     folder = paths.job_folder(sweep, stages | ({"more": more} if more else {}), **labels)
     earlier = _earlier(folder / "record.json")
     known = earlier.controls if earlier else []
     if earlier and set(controls) <= set(known):
         return earlier
-    asked = {"more": more, "controls": list(dict.fromkeys([*known, *controls]))}
-    record = msgspec.convert({**labels, **stages, **asked, "command": job.command}, JobRecord)
+    asked = {"lambda": job.strength, "ratio": job.ratio, "target": dict(job.target), "seed": job.seed}
+    others = {"more": more, "controls": list(dict.fromkeys([*known, *controls]))}
+    record = msgspec.convert({**asked, **stages, **others, "command": job.command}, JobRecord)
     if not earlier:
         _log(job, folder, main)
     write_json(folder / "record.json", records.plain(record))
@@ -99,4 +99,4 @@ def _log(job: Job, folder: Path, main: Mapping[str, Any]) -> None:
         "final/MACs": slim.small.macs,
     }
     for make in job.loggers:
-        log_final(make(folder), {"λ": job.strength, "ratio": job.ratio, "seed": job.seed}, final)
+        log_final(make(folder), {"λ": job.strength, **job.amount, "seed": job.seed}, final)

@@ -31,6 +31,9 @@ Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "trai
 Kind = TypeVar("Kind")
 
 
+TARGETS = {"target_macs": "MACs", "target_params": "parameters"}  # what a job may be asked for instead of a ratio
+
+
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
     """What the record of every stage has; a stage of one's own adds its numbers as fields of a subclass.
 
@@ -42,6 +45,7 @@ class StageRecord(Struct, kw_only=True, omit_defaults=True):
     name: str = ""
     strength: float | None = field(name="lambda", default=None)
     ratio: float | None = None
+    target: dict[str, float] = {}
     seed: int | None = None
     run: Run | None = None
     settings: dict[str, Any] = {}
@@ -90,6 +94,12 @@ class SlimRecord(StageRecord, kw_only=True, omit_defaults=True):
         if self.removed > self.prunable:
             raise ValueError(f"{self.removed} of {self.prunable} channels are removed")
 
+    def to_remove(self, target: dict[str, float]) -> float:
+        """The share of the dense network's cost that a target leaves no room for, 0..1."""
+        (name, left), dense = next(iter(target.items())), {"target_macs": self.dense.macs}
+        share = left if left <= 1 else left / dense.get(name, self.dense.params)
+        return max(0.0, round(1 - share, 9))
+
     @property
     def params_left(self) -> float:
         """Share of the dense network's parameters, 0..1."""
@@ -136,12 +146,14 @@ class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
 class JobRecord(Struct, kw_only=True, omit_defaults=True):
     """Which stages a job consists of, by the names of their folders.
 
+    ``target``: what was asked for where ``ratio`` is None, such as {"target_macs": 0.5}.
     ``more``: those beside the last round of training, slimming and fine-tuning: earlier rounds, own stages.
     ``controls``: what its result is compared with; they are no part of what makes it this job.
     """
 
     strength: float = field(name="lambda")
-    ratio: float
+    ratio: float | None = None
+    target: dict[str, float] = {}
     seed: int
     train: str
     slim: str
@@ -155,10 +167,15 @@ class JobRecord(Struct, kw_only=True, omit_defaults=True):
 
 
 class FinishedJob(Struct, kw_only=True):
-    """A job with the records of its stages in place of their names."""
+    """A job with the records of its stages in place of their names.
+
+    ``ratio``: the share that was to be removed ``of`` the prunable channels, or where there is a target, of the MACs or
+    parameters.
+    """
 
     strength: float = field(name="lambda")
     ratio: float
+    target: dict[str, float] = {}
     seed: int
     train: TrainRecord
     slim: SlimRecord
@@ -169,6 +186,10 @@ class FinishedJob(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_job(self)
+
+    @property
+    def of(self) -> str:
+        return next((TARGETS[name] for name in self.target), "channels")
 
 
 class Asked(Struct, kw_only=True):
@@ -222,5 +243,7 @@ def _check_epochs(rows: list[Epoch], metric: Metric) -> None:
 
 def _check_job(job: JobRecord | FinishedJob) -> None:
     check_finite(job, "strength", "ratio")
-    if job.strength < 0 or not 0 <= job.ratio < 1:
-        raise ValueError(f"λ = {job.strength:g} and ratio = {job.ratio:g} are not λ >= 0 and 0 <= ratio < 1")
+    if (job.ratio is None) != bool(job.target) and not isinstance(job, FinishedJob):
+        raise ValueError("there is neither 'ratio' nor 'target'")
+    if job.strength < 0 or not 0 <= (job.ratio or 0) < 1:
+        raise ValueError(f"λ = {job.strength:g} and ratio = {job.ratio or 0:g} are not λ >= 0 and 0 <= ratio < 1")

@@ -42,7 +42,7 @@ class Stage:
         settings: plain data, all that determines the result; what the work reads of another stage stands for itself
             by that stage's name.
         work: does it, in the stage's folder, where an interrupted attempt may have left something; gives the record.
-        labels: what a reader wants to know, "lambda", "ratio" or "seed"; in the name and in the record.
+        labels: what a reader wants to know, "lambda", "ratio" or a target, "seed"; in the name and in the record.
         record: the type that the record is read as.
         shared: all processes of a data-parallel job do it together, as a training; default: rank 0 alone.
 
@@ -126,7 +126,8 @@ def _begin(folder: Path, lock: FileLock, stage: Stage) -> StageRecord | None:
 
 def _write(folder: Path, stage: Stage, record: StageRecord) -> StageRecord:
     labels = {{"lambda": "strength"}.get(key, key): value for key, value in stage.labels.items()}
-    whole = msgspec.structs.replace(record, stage=stage.kind, name=folder.name, **labels)
+    target = {key: labels.pop(key) for key in records.TARGETS if key in labels}
+    whole = msgspec.structs.replace(record, stage=stage.kind, name=folder.name, target=target, **labels)
     write_json(folder / "record.json", records.plain(whole))
     (folder / "last.ckpt").unlink(missing_ok=True)
     return whole

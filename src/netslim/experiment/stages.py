@@ -16,7 +16,7 @@ from lightning import LightningModule
 from netslim import files
 from netslim.experiment import checks
 from netslim.experiment.fitting import fit_task, make_task, test_of
-from netslim.experiment.job import Job
+from netslim.experiment.job import Amount, Job
 from netslim.experiment.networks import inputs, network_after, save_slim
 from netslim.experiment.records import (
     FinetuneRecord,
@@ -48,17 +48,17 @@ def train(job: Job) -> Stage:
     return Stage("train", (), settings, partial(_train, job), labels, TrainRecord, shared=True)
 
 
-def slim(job: Job, share: float, after: Sequence[Stage]) -> Stage:
-    """One threshold over the channels of the network so far, until ``share`` of the dense one's are gone."""
-    settings = {**job.settings["slim"], "train": after[-1].name, "ratio": share}
-    labels = {"lambda": job.strength, "ratio": share, "seed": job.seed}
-    return Stage("slim", _names(after), settings, partial(_slim, job, share), labels, SlimRecord)
+def slim(job: Job, amount: Amount, after: Sequence[Stage]) -> Stage:
+    """One threshold over the channels of the network so far, until that amount of the dense one is gone."""
+    settings = {**job.settings["slim"], "train": after[-1].name, **amount}
+    labels = {"lambda": job.strength, **amount, "seed": job.seed}
+    return Stage("slim", _names(after), settings, partial(_slim, job, amount), labels, SlimRecord)
 
 
-def finetune(job: Job, share: float, after: Sequence[Stage]) -> Stage:
+def finetune(job: Job, amount: Amount, after: Sequence[Stage]) -> Stage:
     """Fine-tuning: the slim network, the same recipe, no penalty."""
     more = {"slim": after[-1].name, "epochs": job.finetune_epochs, "seed": job.seed}
-    labels = {"lambda": job.strength, "ratio": share, "seed": job.seed}
+    labels = {"lambda": job.strength, **amount, "seed": job.seed}
     settings = {**job.settings["finetune"], **more}
     return Stage("finetune", _names(after), settings, partial(_finetune, job), labels, FinetuneRecord, shared=True)
 
@@ -86,14 +86,14 @@ def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
     )
 
 
-def _slim(job: Job, share: float, folder: Path, done: Done) -> SlimRecord:
+def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
     told = describe_run(job.command)
     images = job.data()
     network = network_after(job, images, done.values())
     module = make_task(job, network, job.optimizer, strength=0.0)
     before = [finished.record for finished in done.values() if isinstance(finished.record, SlimRecord)]
     score = {"score": job.score(network, inputs(images, network), job.seed)} if job.score else {}
-    callback = job.slimming(ratio=_of_what_is_left(share, before), network="network", split="test", **score)
+    callback = job.slimming(**_of_what_is_left(amount, before), network="network", split="test", **score)
     quiet = job.trainer(
         logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **distributed.on_one_device()
     )
@@ -155,12 +155,12 @@ def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRec
     )
 
 
-def _of_what_is_left(share: float, before: Sequence[SlimRecord]) -> float:
-    """The share of the channels that are left to be removed, so that ``share`` of the dense network's are gone."""
+def _of_what_is_left(amount: Amount, before: Sequence[SlimRecord]) -> Amount:
+    """The share of the channels that are left to be removed, so that a share of the dense network's are gone."""
     if not before:
-        return share
+        return amount
     total, gone = before[-1].prunable, before[-1].removed
-    return max(0, math.floor(share * total + 1e-9) - gone) / (total - gone)
+    return {"ratio": max(0, math.floor(amount["ratio"] * total + 1e-9) - gone) / (total - gone)}
 
 
 def _count_from_dense(record: SlimRecord, before: SlimRecord) -> None:
@@ -174,5 +174,5 @@ def _count_from_dense(record: SlimRecord, before: SlimRecord) -> None:
 def _told(record: SlimRecord) -> str:
     tests = {"dense": record.dense.test, "pruned": record.small.test, "recalibrated": record.recalibrated.test}
     scores = [f"{test.score:{record.metric.format}} {what}" for what, test in tests.items()]
-    removed = f"removed {record.removed} of {record.prunable} channels"
+    removed = f"removed {record.removed} of {record.prunable} channels, {100 * record.macs_left:.1f} % of MACs left"
     return f"{removed} | test {record.metric.name} {', '.join(scores)}"

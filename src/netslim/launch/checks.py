@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from netslim.experiment.pipeline import stages_of
 from netslim.launch import command_line, config, errors, quiet
 from netslim.launch.trusted import targets
-from netslim.method.schedules import check_schedule
 from netslim.method.steps import checked_strength
 
 
@@ -68,8 +67,7 @@ def check(job: DictConfig) -> None:
     _check_name(settings.net)
     asked = config.job(settings, command="")
     checked_strength(asked.strength)
-    check_schedule(asked.schedule, asked.ratio, asked.epochs)
-    asked.slimming(ratio=asked.ratio, network="network", split="test")
+    asked.slimming(**asked.amount, network="network", split="test")
     stages_of(asked)
     _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from netslim.experiment.controls import CONTROLS
 from netslim.experiment.job import Job
+from netslim.experiment.records import TARGETS
 from netslim.launch import recorded
 from netslim.launch.settings import SETTINGS, unknown
 from netslim.method.schedules import OneShot
@@ -31,10 +32,11 @@ def job(cfg: DictConfig, command: str) -> Job:
     """
     _check_added(cfg)
     _check_rates(cfg)
-    optimizer = _partial(cfg, "optimizer")
+    optimizer, target = _partial(cfg, "optimizer"), _target(cfg)
     return Job(
         strength=number(cfg, "lambda", float),
-        ratio=number(cfg, "ratio", float),
+        ratio=None if target else number(cfg, "ratio", float),
+        target=target,
         seed=number(cfg, "seed", int, least=0),
         epochs=number(cfg, "epochs", int, least=1),
         finetune_epochs=number(cfg, "finetune.epochs", int, least=0),
@@ -58,6 +60,17 @@ def job(cfg: DictConfig, command: str) -> Job:
         controls=tuple(_makers(cfg, "controls", ("job", "stages"), CONTROLS)),
         stages=tuple(_makers(cfg, "stages", ("job", "stages"))),
     )
+
+
+def _target(cfg: DictConfig) -> dict[str, float]:
+    """What may be left, where that is given instead of the ratio."""
+    target = {key: number(cfg, key, float) for key in TARGETS if cfg[key] is not None}
+    typed = any(word.lstrip("+").startswith("ratio=") for word in HydraConfig.get().overrides.task)
+    given = [*(["ratio"] if typed and cfg.ratio is not None else []), *target]
+    if target and len(given) > 1:
+        words = " and ".join(f"{key}={cfg[key]}" for key in given)
+        raise ValueError(f"{words} both say how much is removed; give one of them (ratio=null takes a sweep's back)")
+    return target
 
 
 def _check_rates(cfg: DictConfig) -> None:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from netslim.experiment import paths, pipeline
 from netslim.experiment.job import Job
-from netslim.experiment.records import FinetuneRecord, JobRecord
+from netslim.experiment.records import TARGETS, FinetuneRecord, JobRecord
 from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, quiet
 from netslim.training import allocator, distributed
 
@@ -56,7 +56,7 @@ def _job(cfg: DictConfig, position: str) -> float:
     if cfg.threads is not None:
         torch.set_num_threads(config.number(cfg, "threads", int, least=1))
     job = config.job(cfg, command_line.repeat(_hydra()))
-    log.info("job %s | λ = %g, prune ratio %g %%, seed %d", position, job.strength, 100 * job.ratio, job.seed)
+    log.info("job %s | λ = %g, %s, seed %d", position, job.strength, _amount(job), job.seed)
     folder = command_line.folder(cfg)
     with ExitStack() as leases:
         if _hydra().mode == RunMode.MULTIRUN:
@@ -65,6 +65,13 @@ def _job(cfg: DictConfig, position: str) -> float:
             _check_launcher(job.trainer)
             job = _lease(cfg, job, leases)
         return _score(folder, pipeline.run(folder, job))
+
+
+def _amount(job: Job) -> str:
+    if job.ratio is not None:
+        return f"prune ratio {100 * job.ratio:g} %"
+    ((name, value),) = job.target.items()
+    return f"{TARGETS[name]} at most " + (f"{100 * value:g} %" if value <= 1 else f"{value:g}")
 
 
 def _explain(error: BaseException) -> tuple[int, str] | None:

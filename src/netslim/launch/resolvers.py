@@ -19,8 +19,20 @@ def workers(threads: int | None, devices: Any, accelerator: str) -> int:
     return max(1, processor_cores() // threads) if threads else 1
 
 
+def amount(ratio: float | None, target_macs: float | None, target_params: float | None) -> str:
+    """How much a job removes, as a part of the name of its folder of logs.
+
+    >>> amount(0.5, None, None), amount(0.5, 0.4, None)
+    ('ratio=0.5', 'target_macs=0.4')
+    """
+    if target_macs is not None:
+        return f"target_macs={target_macs}"
+    return f"ratio={ratio}" if target_params is None else f"target_params={target_params}"
+
+
 def register() -> None:
     """Make the names known to every configuration of this process."""
     OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)
+    OmegaConf.register_new_resolver("netslim.amount", amount, replace=True)
     # Cached with the configuration, which travels: where a job runs it says which call started the job.
     OmegaConf.register_new_resolver("netslim.call", lambda: job_status.CALL, replace=True, use_cache=True)

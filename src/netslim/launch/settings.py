@@ -8,7 +8,19 @@ from typing import Any
 from omegaconf import DictConfig
 
 GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
-PLAIN = ("lambda", "ratio", "seed", "epochs", "finetune", "label_smoothing", "channels_last", "compile", "threads")
+PLAIN = (
+    "lambda",
+    "ratio",
+    "target_macs",
+    "target_params",
+    "seed",
+    "epochs",
+    "finetune",
+    "label_smoothing",
+    "channels_last",
+    "compile",
+    "threads",
+)
 DOORS = ("penalty", "score", "schedule", "task", "logger")
 LISTS = ("callbacks", "controls", "stages")
 SETTINGS = (*GROUPS, *DOORS, *PLAIN, *LISTS, "outputs", "name")
@@ -19,6 +31,8 @@ ELSEWHERE = {  # what belongs to another setting
     "trainer.callbacks": "callbacks=[…]",
     "trainer.default_root_dir": "outputs=…",
     "slimming.ratio": "ratio=…",
+    "slimming.target_macs": "target_macs=…",
+    "slimming.target_params": "target_params=…",
     "data.root": "data=image_folder data.root=FOLDER",
 }
 

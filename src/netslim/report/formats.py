@@ -35,13 +35,13 @@ def label(value: float) -> str:
     return f"λ = {strength(value)}"
 
 
-def ratio(value: float) -> str:
-    """A prune ratio in percent, no more digits than it has.
+def ratio(value: float, of: str = "channels") -> str:
+    """A prune ratio in percent, no more digits than it has; with what it is a share of where that is not the channels.
 
-    >>> ratio(0.5), ratio(0.905)
-    ('50 %', '90.5 %')
+    >>> ratio(0.5), ratio(0.905), ratio(0.5, of="MACs")
+    ('50 %', '90.5 %', '50 % of MACs')
     """
-    return f"{100 * value:.8g} %"
+    return f"{100 * value:.8g} %" + (f" of {of}" if of != "channels" else "")
 
 
 @dataclass(frozen=True)

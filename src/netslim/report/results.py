@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netslim.experiment.records import FinetuneRecord, FinishedJob, Metric, Test, TrainRecord
+from netslim.experiment.records import TARGETS, FinetuneRecord, FinishedJob, Metric, Test, TrainRecord
 from netslim.report.render.document import slug
 
 Trained = TrainRecord | FinetuneRecord
@@ -92,6 +92,11 @@ class Group:
     def metric(self) -> Metric:
         return self.jobs[0].train.metric
 
+    @property
+    def of(self) -> str:
+        """What the ratios are shares of: channels, MACs or parameters."""
+        return self.jobs[0].of
+
     def file(self, name: str) -> str:
         """The name of a figure's files, with this group's label when there are several: the whole label, or its
         beginning and a number, because file systems take 255 bytes."""
@@ -113,7 +118,7 @@ class Group:
 
 
 # Neither what tells the jobs of a group apart, nor what cannot change a result.
-APART = {"lambda", "ratio", "seed", "train", "slim", "data.root", "data.title"}
+APART = {"lambda", "ratio", *TARGETS, "seed", "train", "slim", "data.root", "data.title"}
 
 
 def settings(job: FinishedJob) -> dict[str, Any]:
@@ -126,6 +131,7 @@ def settings(job: FinishedJob) -> dict[str, Any]:
                 key = f"finetune.{key}"
             if key in known or key not in APART:
                 found.setdefault(key, known.get(key, value))
+    found |= {"removed of": job.of} if job.target else {}
     return {"finetune.epochs": 0, **found} if found else {}
 
 

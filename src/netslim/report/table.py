@@ -50,6 +50,7 @@ def row(job: FinishedJob, label: str = "") -> Row:
     cells |= {"dense_params": slim.dense.params, "slim_params": slim.small.params, "params_left": slim.params_left}
     cells |= {"dense_macs": slim.dense.macs, "slim_macs": slim.small.macs, "macs_left": slim.macs_left}
     cells["kept"] = " ".join(str(layer.kept) for layer in slim.layers)
+    cells |= {"ratio_of": job.of} if job.target else {}
     return cells | {"train": train.name, "slim": slim.name, "finetune": tuned.name if tuned else None}
 
 
@@ -84,11 +85,15 @@ def scales(train: TrainRecord, label: str = "") -> Iterator[Row]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """Rows as CSV text: floats by `repr` (they read back to the same bits), None as an empty cell; "" without rows."""
-    text = io.StringIO()
+    """Rows as CSV text: floats by `repr` (they read back to the same bits), None as an empty cell; "" without rows.
+
+    The columns are those that any row has.
+    """
+    text, known = io.StringIO(), list(rows)
+    columns = list(dict.fromkeys(column for cells in known for column in cells))
     writer = csv.writer(text, lineterminator="\n")
-    for place, cells in enumerate(rows):
-        if place == 0:
-            writer.writerow(cells)
-        writer.writerow([repr(cell) if isinstance(cell, float) else cell for cell in cells.values()])
+    writer.writerows([columns] if columns else [])
+    for cells in known:
+        values = (cells.get(column) for column in columns)
+        writer.writerow([repr(value) if isinstance(value, float) else value for value in values])
     return text.getvalue()

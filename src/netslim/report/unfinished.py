@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from netslim.experiment import paths
-from netslim.experiment.records import Asked, FinishedJob, SweepRecord
+from netslim.experiment.records import TARGETS, Asked, FinishedJob, SweepRecord
 from netslim.report.results import settings
 
 
@@ -39,7 +39,8 @@ def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
     the same files may lie elsewhere today."""
     words, made = shlex.split(job.command), settings(job)
     places = job.train.settings.get("identity", {}).keys()
-    own = {"lambda": job.strength, "ratio": job.ratio, "seed": job.seed}
+    asked = job.target or {"ratio": job.ratio}
+    own = {"lambda": job.strength, **dict.fromkeys(("ratio", *TARGETS)), **asked, "seed": job.seed}
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")

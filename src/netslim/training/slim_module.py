@@ -35,7 +35,7 @@ def slim_module(
         module: trained; left as it is.
         bench: measures: ``IdleBench(trainer, data, "test")``.
         network, example_input, recalibration_batches: as for ``Slimming``.
-        options: ratio, floor, coupling, round_to, score: as for ``select_channels``.
+        options: ratio or a target, floor, coupling, round_to, score: as for ``select_channels``.
 
     Returns:
         the module, and the ``result`` of ``Slimming``.

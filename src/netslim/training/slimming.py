@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from netslim.engine.checks import check_coupling
+from netslim.engine.decide.choose import target_of
 from netslim.method.scores import Score, Scores
 from netslim.method.threshold import Floor, check_most, is_number
 from netslim.modules import bn_layers
@@ -51,7 +52,8 @@ class Slimming(Callback):
     ``result["errors"]``.
 
     Args:
-        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1.
+        ratio: share of the prunable channels to remove, 0 ≤ ratio < 1; or instead of it
+        target_macs, target_params: as for ``select_channels`` (of one image, where the example input is one).
         network: attribute path of the network inside the module; default "" is the module itself.
         split: which loop measures, "val" (default) or "test".
         example_input: one input batch; default the module's ``example_input_array``, else the first sample of the first
@@ -64,8 +66,10 @@ class Slimming(Callback):
 
     def __init__(
         self,
-        ratio: float,
+        ratio: float | None = None,
         *,
+        target_macs: float | None = None,
+        target_params: float | None = None,
         network: str = "",
         split: Split = "val",
         example_input: Any = None,
@@ -76,7 +80,8 @@ class Slimming(Callback):
         round_to: int = 1,
         score: Score | Scores | None = None,
     ) -> None:
-        if not (is_number(ratio) and 0 <= ratio < 1):
+        target_of(ratio, target_macs, target_params)
+        if ratio is not None and not (is_number(ratio) and 0 <= ratio < 1):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if split not in ("val", "test"):
             raise ValueError(f"split is {split!r}; choose 'val' or 'test'")
@@ -86,8 +91,9 @@ class Slimming(Callback):
         check_most(most)
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
-        self.options: dict[str, Any] = {"ratio": ratio, "floor": floor, "coupling": coupling, "round_to": round_to}
-        self.options |= {"most": most, "score": score}
+        amount = {"ratio": ratio, "target_macs": target_macs, "target_params": target_params}
+        options = {"floor": floor, "coupling": coupling, "round_to": round_to, "most": most, "score": score}
+        self.options: dict[str, Any] = {**amount, **options}
         self.slimmed: LightningModule | None = None
         self.result: Result = {}
         self._there_before_setup: set[nn.Module] = set()

@@ -58,6 +58,21 @@ class Target:
         return self.value if self.value > 1 else self.value * dense
 
 
+def target_of(
+    ratio: float | None, target_macs: float | None = None, target_params: float | None = None
+) -> Target | None:
+    """None where the ratio is given; exactly one of them must be.
+
+    Raises:
+        ValueError: none is given, or several, or a target that cannot be.
+    """
+    targets = {"target_macs": target_macs, "target_params": target_params}
+    given = [Target(name, value) for name, value in targets.items() if value is not None]
+    if len(given) + (ratio is not None) != 1:
+        raise ValueError("give either ratio or target_macs or target_params")
+    return given[0] if given else None
+
+
 @dataclass(frozen=True)
 class Amount:
     """How much is to be removed: ratio, a share of the prunable channels; or until a target is met. floor, round_to,

@@ -20,12 +20,18 @@ MANY = 1500  # cells of a panel from which on they are one image: the page stays
 
 @canvas.drawn
 def kept(
-    names: Sequence[str], channels: Sequence[int], panels: Mapping[float, Mapping[float, list[float]]], *, width: float
+    names: Sequence[str],
+    channels: Sequence[int],
+    panels: Mapping[float, Mapping[float, list[float]]],
+    *,
+    of: str = "channels",
+    width: float,
 ) -> Figure:
     """A panel per ratio with a column per λ and a row per BatchNorm layer, the first layer on top.
 
     Args:
         names, channels: of every layer of the dense network.
+        of: what the ratios are shares of.
         panels: ratio -> λ -> channels kept in every layer (the mean over seeds).
     """
     row = 0.2 if len(names) <= 40 else max(0.05, 12 / len(names))
@@ -37,7 +43,7 @@ def kept(
         strengths = [formats.strength(value) for value in columns]
         shown = range(0, len(strengths), max(1, round(0.45 / space)))
         ax.set_xticks([place + 0.5 for place in shown], [strengths[place] for place in shown])
-        ax.set(title=f"{formats.ratio(ratio)} of the channels removed", xlabel="λ", xlim=(0, len(columns)))
+        ax.set(title=f"{formats.ratio(ratio)} of the {of} removed", xlabel="λ", xlim=(0, len(columns)))
     step = 1 if row >= 0.2 else max(1, len(names) // 30)
     for ax in axes if width < canvas.NARROW else axes[:1]:
         ax.set_yticks([place + 0.5 for place in range(0, len(names), step)], names[::step])

@@ -51,7 +51,7 @@ def _panels(group: Group, ratio: float, key: str, name: str) -> list[Panel]:
     unit = formats.unit(group.metric)
     tuned = {strength: found for strength in group.lambdas if (found := group.finetunings(strength, ratio))}
     result, loss = ({s: curve(found, column) for s, found in tuned.items()} for column in (key, "train_loss"))
-    heading = f"prune ratio {formats.ratio(ratio)}"
+    heading = f"prune ratio {formats.ratio(ratio, group.of)}"
     panels = [
         Panel(heading, f"{name}, %" if unit.percent else name, result, unit.scale),
         Panel("", "training loss", loss),

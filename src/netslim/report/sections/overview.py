@@ -24,7 +24,12 @@ def document(groups: Sequence[Group], *, sweeps: Sequence[SweepRecord], unfinish
 
 def _lead(groups: Sequence[Group], missing: int) -> str:
     strengths = _all(groups, "lambdas", formats.strength)
-    ratios = _all(groups, "ratios", formats.ratio)
+    ratios = formats.listing(
+        [
+            _all([g for g in groups if g.of == of], "ratios", formats.ratio) + ("" if of == "channels" else f" of {of}")
+            for of in formats.distinct(group.of for group in groups)
+        ]
+    )
     seeds = _all(groups, "seeds", str)
     tuned = any(job.finetune for group in groups for job in group.jobs)
     ran = f"Sparsity training at λ = {strengths}, then pruning at {ratios}"

@@ -55,7 +55,7 @@ def _stages(jobs: Sequence[FinishedJob]) -> list[Stage]:
 def _clock(stages: Sequence[Stage]) -> Table:
     rows = []
     for stage, record, job, run in stages:
-        ratio = formats.NONE if stage == "train" else formats.ratio(job.ratio)
+        ratio = formats.NONE if stage == "train" else formats.ratio(job.ratio, job.of)
         epochs = str(len(record.epochs)) if isinstance(record, Trained) else formats.NONE
         cells = [stage, formats.strength(job.strength), ratio, str(job.seed), epochs]
         rows.append([*cells, formats.duration(run.seconds), run.started.replace("T", " ")])

@@ -73,7 +73,7 @@ def _result(row: Row, stage: str) -> list[str]:
     return [
         formats.unit(group.metric).cell(mean_std(test.score for test in found)),
         formats.interval(intervals.share(found)),
-        formats.ratio(ratio),
+        formats.ratio(ratio, group.of),
         formats.strength(strength),
         formats.times(sum(s.dense.params for s in slims), sum(s.small.params for s in slims)),
         formats.times(sum(s.dense.macs for s in slims), sum(s.small.macs for s in slims)),
@@ -118,7 +118,7 @@ def _every_stage(groups: Sequence[Group]) -> Table:
 def _stages(row: Row) -> list[str]:
     """n, the test at every stage, what is left and what was removed."""
     group, ratio, strength, jobs = row
-    cells = [formats.ratio(ratio), formats.strength(strength), str(len(jobs))]
+    cells = [formats.ratio(ratio, group.of), formats.strength(strength), str(len(jobs))]
     for value in by_stage(jobs).values():
         own = f" (n = {value.n})" if value and value.n != len(jobs) else ""
         cells.append(formats.unit(group.metric).cell(value) + own)
@@ -172,12 +172,12 @@ def _over_ratios(group: Group) -> Picture:
             known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
             if known and dense:
                 panels.setdefault(stage, {})[strength] = {0.0: dense, **known}
-    unit = formats.unit(group.metric)
+    unit, asked = formats.unit(group.metric), [formats.ratio(ratio, group.of) for ratio in group.ratios]
     return Picture(
         name=group.file("test-accuracy-over-ratios"),
         draw=partial(accuracy.ratios, panels, metric=f"test {unit.axis}", scale=unit.scale),
-        alt=f"Test {unit.name} over prune ratios {formats.listing([formats.ratio(r) for r in group.ratios])}: a panel "
-        f"for {formats.listing(list(panels))}, a line per λ. The numbers are those of the table.",
+        alt=f"Test {unit.name} over prune ratios {formats.listing(asked)}: a panel for "
+        f"{formats.listing(list(panels))}, a line per λ. The numbers are those of the table.",
         caption=f"Test {unit.name} over the prune ratio, from the dense network at 0, as in figure 5 of the paper.",
         data="results.csv",
     )

@@ -18,7 +18,7 @@ def channels(group: Group) -> list[Section]:
     layers = group.jobs[0].slim.layers
     jobs = {(ratio, s): found for ratio in group.ratios for s in group.lambdas if (found := group.at(s, ratio))}
     kept = {pair: _kept(found) for pair, found in jobs.items()}
-    extremes = _extremes(layers, kept)
+    extremes = _extremes(layers, kept, group.of)
     source = (
         "In the paper: “Parameter and FLOP reductions” in section 4.4, table 1. One multiply-add is one MAC here; the "
         "paper’s FLOPs are two per MAC, so the ratios compare and the absolute values do not."
@@ -28,13 +28,21 @@ def channels(group: Group) -> list[Section]:
         panels.setdefault(ratio, {})[strength] = values
     picture = Picture(
         name=group.file("kept-channels"),
-        draw=partial(figure.kept, [layer.name for layer in layers], [layer.channels for layer in layers], panels),
+        draw=partial(
+            figure.kept, [layer.name for layer in layers], [layer.channels for layer in layers], panels, of=group.of
+        ),
         alt=f"Channels kept in each of {len(layers)} BatchNorm layers, a panel per ratio, a column per λ. {extremes}",
         caption="Channels that are kept in each BatchNorm layer; the darker, the larger the share of the layer.",
         data="results.csv",
     )
     text = f"Look for where one threshold for the whole network cuts deepest. {extremes}"
-    blocks: list[Block] = [Text(text), Text(source, quiet=True), _cost_table(jobs), picture, _widths(layers, kept)]
+    blocks: list[Block] = [
+        Text(text),
+        Text(source, quiet=True),
+        _cost_table(jobs),
+        picture,
+        _widths(layers, kept, group.of),
+    ]
     return [Section("Parameters, MACs and Kept Channels per Layer", blocks)]
 
 
@@ -43,7 +51,7 @@ def _kept(jobs: Sequence[FinishedJob]) -> list[float]:
     return [sum(column) / len(column) for column in columns]
 
 
-def _extremes(layers: Sequence[Layer], kept: Kept) -> str:
+def _extremes(layers: Sequence[Layer], kept: Kept, of: str) -> str:
     """The layers that keep the smallest and the largest share at the largest ratio and λ."""
     ratio, strength = max(kept)
     share = [value / layer.channels for value, layer in zip(kept[ratio, strength], layers, strict=True)]
@@ -51,14 +59,14 @@ def _extremes(layers: Sequence[Layer], kept: Kept) -> str:
         f"{layers[place].name} keeps the {what} share, {100 * share[place]:.1f} % of {layers[place].channels}"
         for what, place in (("smallest", share.index(min(share))), ("largest", share.index(max(share))))
     ]
-    return f"At {formats.ratio(ratio)} and {formats.label(strength)}, {formats.listing(sentences)}."
+    return f"At {formats.ratio(ratio, of)} and {formats.label(strength)}, {formats.listing(sentences)}."
 
 
-def _widths(layers: Sequence[Layer], kept: Kept) -> Fold:
+def _widths(layers: Sequence[Layer], kept: Kept, of: str) -> Fold:
     """The widths before and after as text: 16-16-32-32 -> 9-11-18-18."""
     dense = "-".join(str(layer.channels) for layer in layers)
     lines = [
-        f"{formats.ratio(ratio)}, {formats.label(strength)}: {dense} -> {'-'.join(f'{value:.0f}' for value in values)}"
+        f"{formats.ratio(ratio, of)}, {formats.label(strength)}: {dense} -> {'-'.join(f'{n:.0f}' for n in values)}"
         for (ratio, strength), values in kept.items()
     ]
     return Fold(f"Widths of the {len(layers)} layers as text, dense -> kept", [Lines(lines)])
@@ -74,7 +82,10 @@ def _cost_table(jobs: dict[tuple[float, float], list[FinishedJob]]) -> Table:
     )
     return Table(
         head=["ratio", "λ", "parameters", "left", "MACs", "left"],
-        rows=[[formats.ratio(ratio), formats.strength(s), *_cost(found)] for (ratio, s), found in jobs.items()],
+        rows=[
+            [formats.ratio(ratio, found[0].of), formats.strength(s), *_cost(found)]
+            for (ratio, s), found in jobs.items()
+        ],
         align="llrrrr",
         caption=caption + (f" Operations not counted: {formats.listing(uncounted)}." if uncounted else ""),
         grouped=True,

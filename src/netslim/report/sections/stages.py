@@ -38,17 +38,17 @@ def _section(group: Group, ratio: float) -> Section:
         blocks.append(Table(["λ", *STAGES], rows, "lrrrr", f"Test {unit.axis.replace(', %', ' in %')}."))
     lines = Lines([line for job in every for line in _test_lines(job, several=len(group.seeds) > 1)])
     blocks.append(Fold(f"The test of all {len(every)} jobs", [lines]) if len(every) > MANY else lines)
-    return Section(f"Test {title(group)} with Prune Ratio {formats.ratio(ratio)}", blocks)
+    return Section(f"Test {title(group)} with Prune Ratio {formats.ratio(ratio, group.of)}", blocks)
 
 
 def _picture(group: Group, ratio: float, values: dict[float, ByStage]) -> Picture:
     unit = formats.unit(group.metric)
     return Picture(
-        name=group.file(f"test-accuracy-ratio-{100 * ratio:.8g}"),
+        name=group.file(f"test-accuracy-{'ratio' if group.of == 'channels' else group.of}-{100 * ratio:.8g}"),
         draw=partial(accuracy.stages, values, metric=f"test {unit.axis}", scale=unit.scale),
         alt=f"Test {unit.name} by stage, a dot per λ. {_changes(values, unit)}",
-        caption=f"Test {unit.name} at each stage, prune ratio {formats.ratio(ratio)}. A training is tested once, after "
-        "its last epoch.",
+        caption=f"Test {unit.name} at each stage, prune ratio {formats.ratio(ratio, group.of)}. A training is tested "
+        "once, after its last epoch.",
         data="results.csv",
     )
 
@@ -74,8 +74,9 @@ def _removed(jobs: list[FinishedJob]) -> str:
         f"{formats.count(removed)} of {formats.count(prunable)} ({100 * removed / prunable:.2f} %)"
         for removed, prunable in pairs
     ]
-    asked = formats.ratio(jobs[0].ratio)
-    return f"Asked to remove {asked} of the prunable channels, removed {formats.listing(counts)}."
+    asked, of = formats.ratio(jobs[0].ratio), jobs[0].of.replace("channels", "prunable channels")
+    channels = " channels" if jobs[0].target else ""
+    return f"Asked to remove {asked} of the {of}, removed {formats.listing(counts)}{channels}."
 
 
 def _test_lines(job: FinishedJob, *, several: bool) -> list[str]:

@@ -135,7 +135,7 @@ class Verdict:
         if not self._holds(cut):
             begin = "Every cut measures more than one point worse; the best one"
         return (
-            f"{begin} removes {formats.ratio(cut.ratio)} of the channels at {formats.label(cut.strength)}: "
+            f"{begin} removes {formats.ratio(cut.ratio)} of the {self.group.of} at {formats.label(cut.strength)}: "
             f"{self._shown(cut.final)} {self.unit.name} against {self._shown(dense)} for the dense network of "
             f"{formats.label(self.reference.strength)}, {self._apart(cut.final, dense)}, with {cut.times('params')} "
             f"times fewer parameters and {cut.times('macs')} times fewer MACs."
@@ -165,9 +165,9 @@ class Verdict:
         layer = cut.narrowest
         holds = "holds" if self._holds(cut) else "fails" if self._costs(cut.final) else "may hold,"
         return (
-            f"The deepest ratio, {formats.ratio(cut.ratio)}, {holds} with {self._shown(cut.final)} at best "
-            f"({formats.label(cut.strength)}){self._guessing(cut)}: {_dead(cut)}; the narrowest layer, {layer.name}, "
-            f"keeps {layer.kept} of {layer.channels} channels."
+            f"The deepest ratio, {formats.ratio(cut.ratio, self.group.of)}, {holds} with {self._shown(cut.final)} at "
+            f"best ({formats.label(cut.strength)}){self._guessing(cut)}: {_dead(cut)}; the narrowest layer, "
+            f"{layer.name}, keeps {layer.kept} of {layer.channels} channels."
         )
 
     def next_step(self) -> str:
@@ -175,10 +175,15 @@ class Verdict:
         if len(cut.jobs) == 1:
             seeds = " Repeat it with seed=0,1,2 to learn how far runs differ."
         if self._holds(cut):
-            return f"Next, try a deeper ratio, such as ratio={round((1 + cut.ratio) / 2, 2):g}.{seeds}"
+            return f"Next, try a deeper cut, such as {self._deeper(cut)}.{seeds}"
         if cut.dead is None or cut.dead >= cut.removed:
             return f"Next, try a longer fine-tuning, or a floor under every layer (slimming.floor).{seeds}"
         return f"Next, {self._more_penalty()}{seeds}"
+
+    def _deeper(self, cut: Cut) -> str:
+        """Half of what is left, as the command is asked for it."""
+        targets = [name for job in cut.jobs for name in job.target]
+        return f"{targets[0]}={(1 - cut.ratio) / 2:.2g}" if targets else f"ratio={round((1 + cut.ratio) / 2, 2):g}"
 
     @cached_property
     def deepest(self) -> Cut:
