@@ -123,13 +123,14 @@ def load_jobs(sweep: Path) -> list[records.FinishedJob]:
 
 def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
     job = records.read(path, records.JobRecord)
+    train = stage_record(sweep / job.train, records.TrainRecord)
     slim = stage_record(sweep / job.slim, records.SlimRecord)
     return records.FinishedJob(
         strength=job.strength,
         ratio=slim.to_remove(job.target) if job.ratio is None else job.ratio,
         target=job.target,
         seed=job.seed,
-        train=stage_record(sweep / job.train, records.TrainRecord),
+        train=train,
         slim=slim,
         finetune=stage_record(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
         more=[stage_record(sweep / name, records.StageRecord) for name in job.more],

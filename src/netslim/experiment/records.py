@@ -152,7 +152,7 @@ class JobRecord(Struct, kw_only=True, omit_defaults=True):
     """
 
     strength: float = field(name="lambda")
-    ratio: float | None = None
+    ratio: float | None
     target: dict[str, float] = {}
     seed: int
     train: str
