@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from netslim.data import InMemoryData, folder, image_folder, synthetic
+from netslim.data import InMemoryData, decode, folder, image_folder, synthetic
 from netslim.data.cache import cached
 
 SETTINGS = {"mean": [0.5] * 3, "std": [0.5] * 3}
@@ -33,8 +33,8 @@ def test_the_file_gives_what_the_images_give_and_nothing_is_decoded_again(root, 
     plain = read(root)
     first = read(root, cache_dir=str(tmp_path / "cache"))
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".pt"]
-    monkeypatch.setattr(folder, "_rgb", lambda path: pytest.fail(f"{path} was decoded"))
-    monkeypatch.setattr(folder, "_size", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(decode, "pixels", lambda path: pytest.fail(f"{path} was decoded"))
+    monkeypatch.setattr(decode, "size", lambda path: pytest.fail(f"{path} was opened"))
     again = read(root, cache_dir=str(tmp_path / "cache"))
     for images in (first, again):
         assert images.classes == plain.classes

@@ -73,7 +73,7 @@ def test_images_of_different_sizes_are_read_by_workers(root):
     assert isinstance(data, FolderData)
     assert (data.num_classes, data.in_channels, data.title) == (2, 3, root.name)
     assert (data.image_shape, data.train_size) == ((3, 14, 14), 8)
-    images, _ = next(iter(data.train_dataloader()))
+    images, _ = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert images.shape == (4, 3, 14, 14)
     assert images.dtype == torch.float32
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 8
@@ -141,6 +141,31 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(root, tmp_path):
     fails(ValueError, r"horse.0.png cannot be read as an image .*remove or replace")
     (root / "empty" / "train").mkdir(parents=True)
     fails(FileNotFoundError, "class folder", root / "empty")
+
+
+def test_folders_that_lie_otherwise_are_answered_with_what_to_give(root, tmp_path):
+    def said(path):
+        with pytest.raises(FileNotFoundError) as caught:
+            image_folder(str(path), **SETTINGS)
+        return str(caught.value)
+
+    top = tmp_path.absolute()
+    assert said(root / "train") == f"data.root={top / 'train'} is inside of a data set; give data.root={top}"
+    assert (
+        said(root / "test" / "cat") == f"data.root={top / 'test' / 'cat'} is inside of a data set; give data.root={top}"
+    )
+    for part in ("train", "test"):
+        write(top / "up" / "set", part, {"cat": 1, "dog": 1})
+    assert said(top / "up") == f"data.root={top / 'up'} is one folder too high; give data.root={top / 'up' / 'set'}"
+    (root / "test").rename(root / "val")
+    assert said(root) == (
+        f"no folder {top / 'test'}, but {top / 'val'}: rename it to test (validation images are held out of train, as "
+        "many as data.val_size says)"
+    )
+    assert said(root / "val") == f"data.root={top / 'val'} is inside of a data set; give data.root={top}"
+    (root / "val").rename(root / "test")
+    (root / "train" / "horse").mkdir()
+    assert said(root) == f"the class folder {top / 'train' / 'horse'} has no image; fill it or remove it"
 
 
 def test_a_damaged_image_is_named(root):

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from netslim.data import identity
+from netslim.data import decode, identity, image_folder, scan
 
 
 @pytest.fixture
@@ -118,3 +120,37 @@ def test_of_mnist_only_its_own_files_count(tmp_path):
     assert identity.of(places, settings, tmp_path / "memory") == before
     rewrite(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte")
     assert identity.of(places, settings, tmp_path / "memory") != before
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for name in ("train/a/0.bmp", "train/b/1.bmp", "test/a/2.bmp", "test/b/3.bmp"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), int(name[-5]), dtype=np.uint8)).save(tmp_path / "pictures" / name)
+    return tmp_path / "pictures"
+
+
+def named(root: Path, limit: float) -> str:
+    settings = {"data": {"_target_": "netslim.data.image_folder", "memory_limit": limit}}
+    return identity.of({"data.root": str(root)}, settings, root.parent / "memory")["data.root"]
+
+
+def test_images_that_workers_read_have_the_reader_in_their_name(pictures, monkeypatch):
+    """Their pixels come from another decoder and resizer than those that stay in memory, which keep their name."""
+    assert named(pictures, 1e9) == of(pictures)
+    assert named(pictures, 100) == of(pictures) + "-uint8"
+    monkeypatch.setattr(decode, "size", lambda path: pytest.fail(f"{path} was opened again"))
+    assert named(pictures, 1e9) == of(pictures)
+    assert named(pictures, 100) == of(pictures) + "-uint8"
+
+
+def test_a_command_lists_the_images_once(pictures, monkeypatch):
+    listed = []
+    below = scan._below
+    monkeypatch.setattr(scan, "_below", lambda folder, *more: listed.append(folder) or below(folder, *more))
+    with scan.once():
+        name = named(pictures, 100)
+        for _ in range(3):  # the stages of a job
+            image_folder(str(pictures), mean=[0.5] * 3, std=[0.5] * 3, memory_limit=100)
+    assert listed.count(pictures) == 1
+    assert name == of(pictures) + "-uint8"

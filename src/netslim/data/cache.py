@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,18 +10,18 @@ from pathlib import Path
 import PIL
 
 from netslim import files
+from netslim.data.scan import Stamp
 from netslim.data.sources import Images
 
 
-def cache_file(folder: str, root: str, paths: Iterable[str]) -> Path:
-    """Where the images at ``paths`` under ``root`` are kept: another name once one is added, removed or changed.
+def cache_file(folder: str, root: str, images: Iterable[tuple[str, Stamp]]) -> Path:
+    """Where the ``images`` under ``root`` are kept: another name once one is added, removed or changed.
 
     A change is seen by size or modification time. Decoders differ in the last bit, so Pillow's version is part of it.
     """
     digest = hashlib.sha256(PIL.__version__.encode())
-    for path in paths:
-        status = os.stat(path)
-        digest.update(f"{os.path.relpath(path, root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for name, (size, changed) in images:
+        digest.update(f"{name}\0{size}\0{changed}\n".encode())
     return Path(folder).expanduser() / f"{Path(root).absolute().name}-{digest.hexdigest()[:16]}.pt"
 
 

@@ -7,8 +7,7 @@ place are not. Contents are read once and remembered by size and modification ti
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ from typing import Any
 from tqdm import tqdm
 
 from netslim import files
+from netslim.data import folder, scan
+from netslim.data.class_folders import parts
 
 # Of these torchvision compares every file with its published checksum: where they lie says nothing about what they are,
 # and their stages keep the name that they have with the root of conf/data.
 VERIFIED = {"netslim.data.cifar10", "netslim.data.cifar100", "netslim.data.svhn"}
 ROOT = "data"
+FOLDER = "netslim.data.image_folder"
 SUBFOLDERS = {"netslim.data.mnist": "MNIST/raw", "netslim.data.fashion_mnist": "FashionMNIST/raw"}
 Known = dict[str, list[Any]]  # path inside the folder -> size, modification time, digest
 
@@ -46,7 +48,17 @@ def of(places: Mapping[str, str], settings: Mapping[str, Any], memory: Path) -> 
             found[key] = ROOT
         elif (path := Path(place) / SUBFOLDERS.get(target, "")).exists():
             found[key] = of_path(path, memory)
+            if target == FOLDER and not _in_memory(place, group.get("memory_limit", folder.LIMIT), found[key], memory):
+                found[key] += f"-{folder.READER}"
     return found
+
+
+def _in_memory(root: str, limit: float, content: str, memory: Path) -> bool:
+    """Whether image_folder decodes these images once, with Pillow; their headers are looked at once."""
+    kept = memory / f"{content}-{limit:g}.json"
+    if not kept.exists():
+        files.write_json(kept, folder.fits(*parts(root), limit))
+    return bool(files.read_json(kept))
 
 
 def of_path(path: Path, memory: Path) -> str:
@@ -58,10 +70,10 @@ def of_path(path: Path, memory: Path) -> str:
     Raises:
         OSError: something cannot be read; it is named.
     """
-    names = sorted(_names(path)) if path.is_dir() else [""]
+    now = {name: list(stamp) for name, stamp in _stamps(path).items()}
+    names = list(now)
     kept = memory / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.json"
     known = _remembered(kept)
-    now = {name: _stamp(path / name) for name in names}
     changed = [name for name in names if known.get(name, [])[:2] != now[name]]
     if changed:
         known = {name: known[name] for name in names if name not in changed}
@@ -72,17 +84,12 @@ def of_path(path: Path, memory: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Of all files below, through links to other folders too, as torchvision reads them."""
-    for where, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found = (Path(where, name) for name in names if not name.startswith("."))
-        yield from (path.relative_to(folder).as_posix() for path in found if path.is_file())
-
-
-def _stamp(path: Path) -> list[int]:
+def _stamps(path: Path) -> scan.Listing:
+    """Of all files below a folder, through links too, as torchvision reads them; of a file under no name."""
+    if path.is_dir():
+        return scan.listing(path)
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return {"": (status.st_size, status.st_mtime_ns)}
 
 
 def _remembered(kept: Path) -> Known:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from netslim.data import identity
+from netslim.data import identity, scan
 from netslim.experiment import paths, records
 from netslim.experiment.job import Job
 from netslim.experiment.records import ControlRecord, JobRecord
@@ -40,6 +40,7 @@ def stages_of(job: Job) -> list[Stage]:
     return stages
 
 
+@scan.once()
 def run(sweep: Path, job: Job) -> JobRecord:
     """Do the job's stages, those that are not finished, in the folder of a sweep; write its record.
 
