@@ -40,6 +40,8 @@ class OpRule:
     moves: it moves channels to places that numbers in the code name, and these may hold a size fast.
     picks: and which of them, so that in the slim network they must be the same ones.
     makes: it makes a tensor whose size may be written in the code.
+    homogeneous: what it reads times c > 0 gives its result times c (recovery/factors.py). Of all operands together, of
+        each alone or of the first alone, as the flow says when the result is zero.
     counts: which sizes are among its arguments, and what they count.
     macs: its multiply-adds; None if they are unknown, and ``netslim.count`` lists it as uncounted.
     meta: a faster way to the shape of its result than PyTorch's own (trace/meta_kernels.py).
@@ -52,14 +54,20 @@ class OpRule:
     moves: bool = False
     picks: bool = False
     makes: bool = False
+    homogeneous: bool = False
     counts: sizes.Counts | None = None
     macs: Macs | None = macs.free
     meta: meta_kernels.Shortcut | None = None
 
 
-def computes(follow: Follow, meta: meta_kernels.Shortcut | None = None) -> OpRule:
+def computes(follow: Follow, meta: meta_kernels.Shortcut | None = None, homogeneous: bool = False) -> OpRule:
     """The row of an operation that computes channel by channel, with the numbers among its arguments."""
-    return OpRule(follow, sizes_from_inputs=True, keeps_numbers=True, meta=meta)
+    return OpRule(follow, sizes_from_inputs=True, keeps_numbers=True, meta=meta, homogeneous=homogeneous)
+
+
+def scales(follow: Follow, meta: meta_kernels.Shortcut | None = None) -> OpRule:
+    """The same, and twice as much in is twice as much out."""
+    return computes(follow, meta, homogeneous=True)
 
 
 def moves(follow: Follow, counts: sizes.Counts | None = None) -> OpRule:
@@ -79,8 +87,7 @@ TRANSPOSE = OpRule(layout.transpose, sizes_from_inputs=True)
 MAKES = OpRule(arithmetic.new_tensor, makes=True)
 FILLED = OpRule(arithmetic.filled, sizes_from_inputs=True)
 UNTOUCHED = OpRule(arithmetic.untouched, sizes_from_inputs=True)
-POOL = computes(reductions.per_channel)
-REDUCTION = computes(reductions.reduction)
+POOL = scales(reductions.per_channel)
 
 
 def _linear(count: macs.Macs, meta: meta_kernels.Shortcut | None = None) -> OpRule:
@@ -106,12 +113,13 @@ TABLE: dict[str, OpRule] = {
         "_scaled_dot_product_fused_attention_overrideable",
     ), unknown(macs.attention)),
     **dict.fromkeys((
-        "relu", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "mish", "sigmoid", "tanh", "hardswish", "hardsigmoid",
-        "softplus", "clamp", "clamp_min", "add", "sub", "mul",
+        "hardtanh", "elu", "silu", "gelu", "mish", "sigmoid", "tanh", "hardswish", "hardsigmoid", "softplus", "clamp",
+        "clamp_min",
     ), computes(arithmetic.pointwise, meta_kernels.pointwise)),
+    **dict.fromkeys(("relu", "leaky_relu", "add", "sub", "mul"), scales(arithmetic.pointwise, meta_kernels.pointwise)),
     **dict.fromkeys(("native_dropout", "glu_jvp"), POINTWISE),
-    "div": computes(arithmetic.follows_first, meta_kernels.pointwise),
-    "_prelu_kernel": computes(arithmetic.follows_first),
+    "div": scales(arithmetic.follows_first, meta_kernels.pointwise),
+    "_prelu_kernel": scales(arithmetic.follows_first),
     "where": computes(arithmetic.choice),
     "masked_fill": computes(arithmetic.masked_fill),
     **dict.fromkeys(("t", "transpose", "permute"), TRANSPOSE),
@@ -127,10 +135,10 @@ TABLE: dict[str, OpRule] = {
     "index": OpRule(layout.indexed, sizes_from_inputs=True, moves=True, picks=True),
     "index_copy": OpRule(arithmetic.barrier, sizes_from_inputs=True, meta=meta_kernels.index_copy),
     **dict.fromkeys(("clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh"), UNTOUCHED),
-    "max_pool2d_with_indices": computes(reductions.per_channel, meta_kernels.max_pool),
-    "avg_pool2d": computes(reductions.per_channel, meta_kernels.average_pool),
+    "max_pool2d_with_indices": scales(reductions.per_channel, meta_kernels.max_pool),
+    "avg_pool2d": scales(reductions.per_channel, meta_kernels.average_pool),
     **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
-                    computes(reductions.per_channel, meta_kernels.adaptive_pool)),
+                    scales(reductions.per_channel, meta_kernels.adaptive_pool)),
     **dict.fromkeys((
         "max_pool3d_with_indices", "avg_pool1d", "avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
         "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d",
@@ -139,9 +147,10 @@ TABLE: dict[str, OpRule] = {
         "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "_upsample_bicubic2d_aa", "reflection_pad1d",
         "reflection_pad3d", "replication_pad1d", "replication_pad3d",
     ), POOL),
-    "constant_pad_nd": OpRule(reductions.pad, moves=True),
-    "mean": computes(reductions.reduction, meta_kernels.mean),
-    **dict.fromkeys(("sum", "amax", "amin", "max", "min", "var", "std", "var_mean"), REDUCTION),
+    "constant_pad_nd": OpRule(reductions.pad, moves=True, homogeneous=True),
+    "mean": scales(reductions.reduction, meta_kernels.mean),
+    **dict.fromkeys(("sum", "amax", "amin", "max", "min"), scales(reductions.reduction)),
+    **dict.fromkeys(("var", "std", "var_mean"), computes(reductions.reduction)),
     "_softmax": computes(reductions.softmax),
     **dict.fromkeys((
         "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli", "uniform", "normal", "fill",

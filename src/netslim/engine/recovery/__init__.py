@@ -1,0 +1,1 @@
+"""What the dependencies of a network allow to repair after channels were removed."""
