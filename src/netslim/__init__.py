@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netslim.engine import Selection, mask, rescale, select_channels, slim
+    from netslim.engine import Selection, mask, reconstruct, rescale, select_channels, slim
     from netslim.measure.cost import Cost, count
     from netslim.measure.export import export
     from netslim.method.recovery import recalibrate
@@ -48,6 +48,7 @@ __all__ = [
     "mask",
     "penalize",
     "recalibrate",
+    "reconstruct",
     "rescale",
     "save",
     "select_channels",
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 HOME = {
-    **dict.fromkeys(("Selection", "mask", "rescale", "select_channels", "slim"), "engine"),
+    **dict.fromkeys(("Selection", "mask", "reconstruct", "rescale", "select_channels", "slim"), "engine"),
     **dict.fromkeys(("Cost", "count"), "measure.cost"),
     "export": "measure.export",
     "penalize": "method.steps",

@@ -8,7 +8,7 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
     decide/  which channels can be removed and with whom (coupling), and what must be kept then (liveness)
     cut/     the smaller network, and the plan of what was cut
     verify/  the rules run over the smaller network's tape too: the proof
-    recovery/ what a slim network gets back without training: factors through the graph
+    recovery/ what a slim network gets back without training
     api.py   the public functions; choice.py, selection.py: what they choose; checks.py: what cannot be slimmed
 
 README.md says how it works, what it cannot do, and how to add an operation.
@@ -16,7 +16,20 @@ README.md says how it works, what it cannot do, and how to add an operation.
 
 from netslim.engine.api import mask, select_channels, slim, slim_in_place
 from netslim.engine.ops.table import OpRule, register
+from netslim.engine.recovery.reconstruct import Reconstructed, reconstruct
 from netslim.engine.recovery.rescale import Rescaled, rescale
 from netslim.engine.selection import Selection
 
-__all__ = ["OpRule", "Rescaled", "Selection", "mask", "register", "rescale", "select_channels", "slim", "slim_in_place"]
+__all__ = [
+    "OpRule",
+    "Reconstructed",
+    "Rescaled",
+    "Selection",
+    "mask",
+    "reconstruct",
+    "register",
+    "rescale",
+    "select_channels",
+    "slim",
+    "slim_in_place",
+]

@@ -6,9 +6,12 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -34,6 +37,28 @@ def arguments(model: nn.Module, batch: Any) -> Arguments:
     if isinstance(batch, (tuple, list)):
         return _in_order(model, takes, batch)
     return (batch,), {}
+
+
+def check_batches(who: str, batches: Any) -> None:
+    """Raise ValueError where one batch was given instead of several."""
+    if isinstance(batches, (Tensor, dict)):
+        raise ValueError(f"{who} needs a list of batches or a data loader, got one {type(batches).__name__}: [x]")
+
+
+def run(model: nn.Module, batch: Any) -> Any:
+    """Call ``model`` with what it takes of a batch, moved to its device.
+
+    >>> run(nn.Linear(2, 1), [torch.zeros(3, 2), "labels"]).shape
+    torch.Size([3, 1])
+    """
+    device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    positional, named = tree_map(lambda leaf: _moved(leaf, device), arguments(model, batch))
+    return model(*positional, **named)
+
+
+def _moved(leaf: Any, device: torch.device) -> Any:
+    """Tensors, and the containers of other libraries that can be moved as they can."""
+    return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
 
 @dataclass(frozen=True)

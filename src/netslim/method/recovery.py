@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_map
 
-from netslim.method.batches import arguments
+from netslim.method.batches import check_batches, run
 
 
 @contextmanager
@@ -75,19 +74,11 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], steps: int | None = No
     >>> bn = nn.BatchNorm1d(1).eval(); recalibrate(bn, [torch.tensor([[1.0], [3.0]])]); bn.running_mean
     tensor([2.])
     """
-    if isinstance(batches, (Tensor, dict)):
-        raise ValueError(f"recalibrate needs a list of batches or a data loader, got one {type(batches).__name__}: [x]")
+    check_batches("recalibrate", batches)
     seen = 0
-    device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
     with reestimated_statistics(model):
         for batch in islice(batches, steps):
-            positional, named = tree_map(lambda leaf: _moved(leaf, device), arguments(model, batch))
-            model(*positional, **named)
+            run(model, batch)
             seen += 1
         if seen == 0:
             raise ValueError("recalibrate needs at least one batch, got none")
-
-
-def _moved(leaf: Any, device: torch.device) -> Any:
-    """Tensors, and the containers of other libraries that can be moved as they can."""
-    return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
