@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.utils._pytree import tree_structure, tree_unflatten
 
+from netslim.engine import Reconstructed, reconstruct
 from netslim.method.batches import arguments
 from netslim.method.recovery import recalibrate
 from netslim.modules import bn_layers, tensors_in
@@ -42,6 +44,18 @@ class Bench(Protocol):
 
     def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
         """Re-estimate BatchNorm statistics by calling ``through`` (the module or a part) on so many batches."""
+
+    def reconstruct(self, small: Runnable, dense: Runnable, images: int, example: Any) -> Reconstructed:
+        """Fit the layers of the slim module's network to those of the dense one's, on so many images."""
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A module, its network, and which of both is called on a batch."""
+
+    module: LightningModule
+    network: nn.Module
+    through: nn.Module
 
 
 class FitBench:
@@ -77,6 +91,12 @@ class FitBench:
         share = min(math.ceil(batches / len(loaders.flattened)), self.trainer.num_training_batches)
         drawn = (batch for batch, *_ in islice(loaders, int(share)))
         _recalibrate(self.trainer, module, through, drawn, loaders.iterables, example)
+
+    def reconstruct(self, small: Runnable, dense: Runnable, images: int, example: Any) -> Reconstructed:
+        loaders = copy.copy(self.trainer.fit_loop._combined_loader)
+        assert loaders is not None
+        drawn = (batch for batch, *_ in islice(loaders, int(self.trainer.num_training_batches)))
+        return _reconstruct(self.trainer, small, dense, images, drawn, loaders.iterables, example)
 
     @cached_property
     def first_training_batch(self) -> Any:
@@ -119,10 +139,18 @@ class IdleBench:
             return _transferred(self.trainer, module, next(iter(loaders_in(given)[0])))
 
     def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
-        given = self.data.train_dataloader()
-        loaders = given if isinstance(given, CombinedLoader) else CombinedLoader(given, "max_size_cycle")
+        loaders = self._training_loaders()
         drawn = (batch for batch, *_ in islice(loaders, math.ceil(batches / len(loaders.flattened))))
         _recalibrate(self.trainer, module, through, drawn, loaders.iterables, example)
+
+    def reconstruct(self, small: Runnable, dense: Runnable, images: int, example: Any) -> Reconstructed:
+        loaders = self._training_loaders()
+        drawn = (batch for batch, *_ in loaders)
+        return _reconstruct(self.trainer, small, dense, images, drawn, loaders.iterables, example)
+
+    def _training_loaders(self) -> CombinedLoader:
+        given = self.data.train_dataloader()
+        return given if isinstance(given, CombinedLoader) else CombinedLoader(given, "max_size_cycle")
 
 
 @contextmanager
@@ -145,6 +173,27 @@ def _metrics(trainer: Trainer) -> dict[str, float]:
 def _recalibrate(
     trainer: Trainer, module: LightningModule, through: nn.Module, batches: Iterable[Any], loaders: Any, example: Any
 ) -> None:
+    with _inputs_of(trainer, module, through, batches, loaders, example) as given:
+        recalibrate(through, given)
+
+
+def _reconstruct(
+    trainer: Trainer, small: Runnable, dense: Runnable, images: int, batches: Iterable[Any], loaders: Any, example: Any
+) -> Reconstructed:
+    device = dense.module.device
+    with _inputs_of(trainer, small.module, small.through, batches, loaders, example) as given:
+        dense.module.to(trainer.strategy.root_device)
+        try:
+            both = small.through, dense.through
+            return reconstruct(small.network, dense.network, given, images=images, through=both)
+        finally:
+            dense.module.to(device)
+
+
+@contextmanager
+def _inputs_of(
+    trainer: Trainer, module: LightningModule, through: nn.Module, batches: Iterable[Any], loaders: Any, example: Any
+) -> Iterator[Iterable[Any]]:
     """Each batch is one of every loader, put together as they are; the network sees them one by one."""
     structure = tree_structure(loaders)
     with _borrowed(trainer, module, "val"), unlogged(module), trainer.precision_plugin.forward_context():
@@ -152,7 +201,7 @@ def _recalibrate(
         parts = (part for batch in moved for part in structure.flatten_up_to(batch) if part is not None)
         given = (_inputs(through, part, example) for part in parts)
         # Rank 0 of a job alone has a trainer of one process, whose batches nobody else waits to share.
-        recalibrate(through, of_all_ranks(given) if trainer.world_size > 1 else given)
+        yield of_all_ranks(given) if trainer.world_size > 1 else given
 
 
 def _inputs(network: nn.Module, batch: Any, example: Any) -> Any:

@@ -10,11 +10,12 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from netslim.engine import rescale as rescale_network
 from netslim.engine import select_channels, slim
 from netslim.measure.cost import count
 from netslim.method.batches import arguments
 from netslim.method.scores import Scores, scores_of
-from netslim.training.measuring import Bench
+from netslim.training.measuring import Bench, Runnable
 from netslim.training.module_copy import given_back, with_network, without_what_cannot_be_copied
 
 Result = dict[str, Any]
@@ -27,6 +28,8 @@ def slim_module(
     network: str = "",
     example_input: Any = None,
     recalibration_batches: int = 100,
+    reconstruct: int = 0,
+    rescale: bool = False,
     **options: Any,
 ) -> tuple[LightningModule, Result]:
     """A copy of the module with a smaller network, BatchNorm statistics re-estimated, and what was measured.
@@ -34,7 +37,7 @@ def slim_module(
     Args:
         module: trained; left as it is.
         bench: measures: ``IdleBench(trainer, data, "test")``.
-        network, example_input, recalibration_batches: as for ``Slimming``.
+        network, example_input, recalibration_batches, reconstruct, rescale: as for ``Slimming``.
         options: ratio or a target, floor, coupling, round_to, score: as for ``select_channels``.
 
     Returns:
@@ -48,7 +51,34 @@ def slim_module(
     if recalibration_batches:
         bench.recalibrate(small, callable_on_batches(small, network)[0], recalibration_batches, example)
     result["recalibrated"] = {"metrics": bench.metrics(small)}
+    if reconstruct:
+        result["reconstructed"] = reconstructed(bench, small, module, network, 0, reconstruct, example)
+        if recalibration_batches:
+            bench.recalibrate(small, callable_on_batches(small, network)[0], recalibration_batches, example)
+        result["reconstructed"]["metrics"] = bench.metrics(small)
+    if rescale:
+        result["rescaled"] = rescaled(small, network, example)
+        result["rescaled"]["metrics"] = bench.metrics(small)
     return small, result
+
+
+def reconstructed(
+    bench: Bench, small: LightningModule, dense: LightningModule, network: str, through: int, images: int, example: Any
+) -> Result:
+    """Fit the slim network to the dense one; what the report of that says, as plain data."""
+
+    def runnable(module: LightningModule) -> Runnable:
+        return Runnable(module, module.get_submodule(network), callable_on_batches(module, network)[through])
+
+    report = bench.reconstruct(runnable(small), runnable(dense), images, example)
+    layers = {name: [fitted.before, fitted.after] for name, fitted in report.layers.items()}
+    return {"layers": layers, "skipped": report.skipped, "images": report.images, "seconds": report.seconds}
+
+
+def rescaled(small: LightningModule, network: str, example: Any) -> Result:
+    """Rescale the slim network; which layers by what, and which are left."""
+    done = rescale_network(small.get_submodule(network), example)
+    return {"factors": dict(done), "left": done.left}
 
 
 def cut(module: LightningModule, network: str, example: Any, **options: Any) -> tuple[LightningModule, Result]:

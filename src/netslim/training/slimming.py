@@ -24,7 +24,7 @@ from netslim.modules import bn_layers
 from netslim.training.measuring import FitBench, Split, layers_run
 from netslim.training.module_copy import keep_network_in_setup
 from netslim.training.processes import end_with_fit
-from netslim.training.slim_module import Result, callable_on_batches, cut, example_for
+from netslim.training.slim_module import Result, callable_on_batches, cut, example_for, reconstructed, rescaled
 
 
 class Slimming(Callback):
@@ -37,6 +37,7 @@ class Slimming(Callback):
         {"threshold": largest |γ| (or other score) removed, "unit": "|γ|", "removed": k, "prunable": N,
          "layers": [{"name", "channels", "kept"}, ...], "uncounted": {op: times},
          "dense": {"params", "macs", "metrics"}, "slim": {...}, "recalibrated": {"metrics"},
+         "reconstructed", "rescaled": {"metrics", what was done}, if they are asked for,
          "errors": {what failed at the end: why}}
 
     where ``metrics`` is what the module's own validation (or test) step logs in the fit's trainer, under its limits,
@@ -61,6 +62,9 @@ class Slimming(Callback):
         recalibration_batches: how many training batches re-estimate the statistics, default 100; 0 leaves them. They
             pass the module's and the data module's hooks as in validation (no augmentation by a hook that asks
             ``trainer.training``).
+        reconstruct: fit the layers to the dense network's on so many training images (``netslim.reconstruct``), and
+            re-estimate the statistics again; default 0, not at all.
+        rescale: whether γ of every layer is brought back to one size (``netslim.rescale``), as the last of all.
         floor, most, coupling, round_to, score: as for ``select_channels``.
     """
 
@@ -74,6 +78,8 @@ class Slimming(Callback):
         split: Split = "val",
         example_input: Any = None,
         recalibration_batches: int = 100,
+        reconstruct: int = 0,
+        rescale: bool = False,
         floor: Floor = 1,
         most: float = 1.0,
         coupling: Literal["keep", "group", "scatter"] = "keep",
@@ -87,10 +93,15 @@ class Slimming(Callback):
             raise ValueError(f"split is {split!r}; choose 'val' or 'test'")
         if not isinstance(recalibration_batches, int) or recalibration_batches < 0:
             raise ValueError(f"recalibration_batches is {recalibration_batches}; it must be at least 1, or 0 for none")
+        if not isinstance(reconstruct, int) or isinstance(reconstruct, bool) or reconstruct < 0:
+            raise ValueError(f"reconstruct is {reconstruct}; give a number of images, such as 500, or 0 for none")
+        if not isinstance(rescale, bool):
+            raise ValueError(f"rescale is {rescale}, neither true nor false")
         check_coupling(coupling)
         check_most(most)
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
+        self.reconstruct, self.rescale = reconstruct, rescale
         amount = {"ratio": ratio, "target_macs": target_macs, "target_params": target_params}
         options = {"floor": floor, "coupling": coupling, "round_to": round_to, "most": most, "score": score}
         self.options: dict[str, Any] = {**amount, **options}
@@ -132,8 +143,10 @@ class Slimming(Callback):
         bench = FitBench(trainer, self.split)
         with isolate_rng():  # a look at the data must not change the training
             small = self._try_cut(bench, pl_module)
-            if self.recalibration_batches:
+            if self.recalibration_batches or self.reconstruct:
                 self._try_recalibrate(bench, small)
+            if self.rescale:
+                rescaled(small, self.network, self._example)
             self._try_step(bench, pl_module, small)
             self._try_training_step(bench, pl_module, small)
 
@@ -159,11 +172,19 @@ class Slimming(Callback):
         assert small is not None
         yield "dense", lambda: self._measure("dense", bench, module)
         yield "slim", lambda: self._measure("slim", bench, small)
-        if self.recalibration_batches:
-            through = callable_on_batches(small, self.network)[self._through]
-            count, example = self.recalibration_batches, self._example
+        through = callable_on_batches(small, self.network)[self._through]
+        count, example = self.recalibration_batches, self._example
+        if count:
             yield "recalibrated", lambda: bench.recalibrate(small, through, count, example)
         yield "recalibrated", lambda: self._measure("recalibrated", bench, small)
+        if self.reconstruct:
+            yield "reconstructed", lambda: self._reconstruct(bench, module, small)
+            if count:
+                yield "reconstructed", lambda: bench.recalibrate(small, through, count, example)
+            yield "reconstructed", lambda: self._measure("reconstructed", bench, small)
+        if self.rescale:
+            yield "rescaled", lambda: self.result.update(rescaled=rescaled(small, self.network, example))
+            yield "rescaled", lambda: self._measure("rescaled", bench, small)
 
     def _cut(self, bench: FitBench, module: LightningModule) -> None:
         example = example_for(module, self.network, self._example, lambda: bench.batch(module))
@@ -171,6 +192,10 @@ class Slimming(Callback):
         if self._built_in_setup:
             keep_network_in_setup(small)
         self.slimmed, self.result = small, {**result, **self.result}
+
+    def _reconstruct(self, bench: FitBench, dense: LightningModule, small: LightningModule) -> None:
+        done = reconstructed(bench, small, dense, self.network, self._through, self.reconstruct, self._example)
+        self.result["reconstructed"] = done
 
     def _measure(self, what: str, bench: FitBench, module: LightningModule) -> None:
         entry = self.result.setdefault(what, {})

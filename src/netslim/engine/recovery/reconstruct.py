@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def reconstruct(
     images: int = 500,
     ridge: float = 1e-3,
     largest: int = 4608,
+    through: tuple[nn.Module, nn.Module] | None = None,
 ) -> Reconstructed:
     """Fit the layers of a slim network to the dense network's outputs, in place; then re-estimate BN statistics.
 
@@ -72,6 +74,7 @@ def reconstruct(
         images: take batches until there are so many, default 500.
         ridge: ρ as a share of the mean diagonal of X Xᵀ, default 1e-3.
         largest: fit no layer with more inputs F = channels · kernel size than this.
+        through: what is called on a batch instead, if it is not ``small`` and ``dense`` but what they are in.
 
     Returns:
         what was fitted and skipped, and why; see ``Reconstructed``. Skipped are grouped and transposed convolutions,
@@ -95,15 +98,17 @@ def reconstruct(
     rows = kept_rows(small, Network(dense))
     given, count = _first(batches, images)
     report = Reconstructed(images=count)
-    with _undone_if_it_fails(small), _evaluating(dense):
-        with reestimated_statistics(small):
-            for name, why in _layers(small, given[0], largest):
-                fitted = why or _fit(name, small, dense, given, rows.get(f"{name}.weight"), ridge)
+    outer, teacher = through or (small, dense)
+    with _undone_if_it_fails(outer), _evaluating(teacher):
+        with reestimated_statistics(outer):
+            for name, why in _layers(small, partial(run, outer, given[0]), largest):
+                pair = _Layer(small.get_submodule(name), outer), _Layer(dense.get_submodule(name), teacher)
+                fitted = why or _fit(*pair, given, rows.get(f"{name}.weight"), ridge)
                 if isinstance(fitted, str):
                     report.skipped[name] = fitted
                 else:
                     report.layers[name] = fitted
-        recalibrate(small, given)
+        recalibrate(outer, given)
     report.seconds = time.perf_counter() - began
     return report
 
@@ -145,7 +150,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _layers(network: nn.Module, batch: Any, largest: int) -> Iterator[tuple[str, str]]:
+def _layers(network: nn.Module, run_it: Callable[[], Any], largest: int) -> Iterator[tuple[str, str]]:
     """(name, why it cannot be fitted or "") of all layers with weights, in the order in which they run."""
     modules = Network(network).modules
     layers: dict[nn.Module, str] = {m: name for name, m in modules.items() if isinstance(m, (_ConvNd, nn.Linear))}
@@ -153,7 +158,7 @@ def _layers(network: nn.Module, batch: Any, largest: int) -> Iterator[tuple[str,
     with ExitStack() as hooks:
         for layer in layers:
             hooks.callback(layer.register_forward_pre_hook(lambda layer, _: calls.update([layer])).remove)
-        run(network, batch)
+        run_it()
     uses = Counter(id(parameter) for layer in layers for parameter in layer._parameters.values())
     for layer in dict.fromkeys([*calls, *layers]):
         own = uses[id(layer.weight)] == 1
@@ -172,37 +177,42 @@ def _why_not(layer: nn.Module, calls: int, own: bool, largest: int) -> str:
     return f"with more than {largest} inputs" if layer.weight[0].numel() > largest else ""  # type: ignore[index]
 
 
-def _fit(
-    name: str, small: nn.Module, dense: nn.Module, batches: Iterable[Any], rows: Tensor | None, ridge: float
-) -> Fitted | str:
+@dataclass(frozen=True)
+class _Layer:
+    """A layer, and what is called on a batch so that it runs."""
+
+    layer: nn.Module
+    outer: nn.Module
+
+    def at(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Its input and its output; what comes after it does not run."""
+        seen: list[tuple[Tensor, Tensor]] = []
+
+        def stop(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+            seen.append((args[0], out))
+            raise _Reached
+
+        hook = self.layer.register_forward_hook(stop)
+        try:
+            with suppress(_Reached):
+                run(self.outer, batch)
+        finally:
+            hook.remove()
+        return seen[0]
+
+
+def _fit(small: _Layer, dense: _Layer, batches: Iterable[Any], rows: Tensor | None, ridge: float) -> Fitted | str:
     """Fit one layer; or why there is nothing to fit."""
-    layer, twin = small.get_submodule(name), dense.get_submodule(name)
+    layer, sums = small.layer, Sums()
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    sums = Sums()
     for batch in batches:
-        (x, made), (_, wanted) = _at(layer, small, batch), _at(twin, dense, batch)
+        (x, made), (_, wanted) = small.at(batch), dense.at(batch)
         axis = 1 if isinstance(layer, nn.Conv2d) else -1
         wanted = wanted.to(made) if rows is None else wanted.index_select(axis, rows.to(wanted.device)).to(made)
-        for part in _parts(layer, x, wanted, wanted - made):
-            sums.add(*part)
+        with torch.autocast(x.device.type, enabled=False):
+            for part in _parts(layer, x, wanted, wanted - made):
+                sums.add(*part)
     return sums.fit(layer, ridge)
-
-
-def _at(layer: nn.Module, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-    """Input and output of one layer; the network runs no further."""
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def stop(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        seen.append((args[0], out))
-        raise _Reached
-
-    hook = layer.register_forward_hook(stop)
-    try:
-        with suppress(_Reached):
-            run(network, batch)
-    finally:
-        hook.remove()
-    return seen[0]
 
 
 def _parts(layer: nn.Conv2d | nn.Linear, x: Tensor, *outs: Tensor) -> Iterator[tuple[Tensor, ...]]:
