@@ -8,41 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 from torch import nn
 
 import netslim
 from netslim.data import InMemoryData, digits
 from netslim.experiment import controls, fitting, paths, pipeline
-from netslim.experiment.job import Job
 from netslim.experiment.networks import network_after
 from netslim.experiment.records import FinishedJob
 from netslim.experiment.stage import Finished
-from netslim.launch import config, quiet
-from netslim.launch.command_line import CONF
 from netslim.nets import VGG
 
 LAYERS = [8, "M", 8, 4]
-WORDS = ["net=vgg_digits", "net.layers=[8,M,8,4]", "epochs=2", "finetune.epochs=1", "ratio=0.5", "lambda=1e-3"]
 ALL = "controls=[scratch,uniform,uniform_macs,random,dense]"
 
 
-def job_of(*words: str) -> Job:
-    quiet.quiet()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [*WORDS, "logger=none", *words], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return config.job(cfg, command="netslim")
-
-
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory, job_of) -> Path:
     """Two jobs with all controls."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("outputs") / "s"
@@ -120,7 +101,7 @@ def test_uniform_takes_the_same_share_of_every_layer_or_the_methods_macs(sweep):
         assert found.macs == 9 * (64 * a + 16 * a * b + 16 * b * c) + 10 * c
 
 
-def test_random_keeps_other_channels_of_the_trained_network_but_as_many(sweep):
+def test_random_keeps_other_channels_of_the_trained_network_but_as_many(sweep, job_of):
     (job, _) = paths.load_jobs(sweep)
     assert list(control(job, "random").widths.values()) == [layer.kept for layer in job.slim.layers]
     asked, images = job_of(ALL), torch.randn(3, 1, 8, 8)
@@ -140,14 +121,14 @@ def test_random_keeps_other_channels_of_the_trained_network_but_as_many(sweep):
     assert any(not torch.equal(keep[name], by_score[name]) for name in keep)
 
 
-def test_a_second_run_trains_nothing(sweep, monkeypatch):
+def test_a_second_run_trains_nothing(sweep, monkeypatch, job_of):
     monkeypatch.setattr(fitting, "fit", lambda *_, **__: pytest.fail("it trains"))
     before = [(sweep / job.train.name / "record.json").stat().st_mtime_ns for job in paths.load_jobs(sweep)]
     pipeline.run(sweep, job_of(ALL))
     assert before == [(sweep / job.train.name / "record.json").stat().st_mtime_ns for job in paths.load_jobs(sweep)]
 
 
-def test_controls_that_are_asked_for_later_join_the_jobs_record(tmp_path):
+def test_controls_that_are_asked_for_later_join_the_jobs_record(tmp_path, job_of):
     for words in ([], ["controls=[dense]"], ["controls=[uniform]"], []):
         pipeline.run(tmp_path / "s", job_of(*words, "epochs=1"))
     (job,) = paths.load_jobs(tmp_path / "s")
@@ -163,7 +144,7 @@ class Scaled(nn.Module):
         return x * self.factor
 
 
-def test_a_network_without_new_weights_is_refused_before_the_training(tmp_path):
+def test_a_network_without_new_weights_is_refused_before_the_training(tmp_path, job_of):
     job = job_of("controls=[scratch]")
     unlike = nn.Sequential(VGG(LAYERS, in_channels=1), Scaled())
     with pytest.raises(
@@ -173,6 +154,6 @@ def test_a_network_without_new_weights_is_refused_before_the_training(tmp_path):
     assert not list(tmp_path.glob("s/*/record.json"))
 
 
-def test_random_without_a_fine_tuning_is_refused():
+def test_random_without_a_fine_tuning_is_refused(job_of):
     with pytest.raises(ValueError, match=r"controls=random: there is no fine-tuning \(finetune\.epochs=0\)"):
         pipeline.stages_of(job_of("controls=[random]", "finetune.epochs=0"))

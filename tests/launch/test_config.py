@@ -82,6 +82,20 @@ def test_a_job_has_λ_and_ratio_in_plain_sight_and_nothing_that_is_default():
         (["task._target_=own.OwnTask", "label_smoothing=0.1"], "the task own.OwnTask takes no label_smoothing"),
         (["task._target_=own.Plain", "compile=true"], "the task own.Plain takes no compile"),
         (["+task.width=3"], r"task: netslim\.SlimmingTask: got an unexpected keyword argument 'width'"),
+        (
+            ["finetune.distill=0.7", "task._target_=own.Plain"],
+            r"distill=0\.7: the task own\.Plain takes no distill",
+        ),
+        (["finetune.distill=1.5"], "distill is 1.5; it must be at least 0"),
+        (["finetune.distill=0.5", "finetune.temperature=0"], "temperature of distillation is 0.0; it must be over 0"),
+        (
+            ["finetune.scheduler=linear"],
+            "finetune.scheduler=linear is not known; there is multistep, cosine",
+        ),
+        (
+            ["finetune.scheduler={_target_: netslim.training.lr_schedules.cosine, at: 1}"],
+            r"finetune\.scheduler: .*'at'",
+        ),
         (["schedule._target_=own.Nothing"], "own.Nothing"),
         (["+score.power=2"], "Magnitude.*power"),
         (["+trainer.logger=false"], "trainer.logger is set by netslim itself; use logger="),

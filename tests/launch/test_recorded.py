@@ -38,6 +38,7 @@ def changed(*words: str) -> list[str]:
         ["logger=none"],
         ["logger=[tensorboard,csv]"],
         ["callbacks=[]", "controls=[]", "stages=[]"],
+        ["finetune.distill=0", "finetune.temperature=2", "finetune.scheduler=null"],
         ["scheduler._target_=netslim.training.lr_schedules.multistep"],
     ],
     ids=" ".join,
@@ -50,6 +51,7 @@ def test_what_is_behind_a_door_makes_another_stage_where_it_works():
     everything = ["train", "slim", "finetune"]
     assert changed("slimming.most=0.5") == changed("score=layer_mean") == ["slim", "finetune"]
     assert changed("score._target_=collections.OrderedDict") == ["slim", "finetune"]
+    assert changed("finetune.distill=0.7") == changed("finetune.scheduler=cosine") == ["finetune"]
     assert changed("penalty._target_=collections.OrderedDict") == everything
     assert changed("callbacks=[{_target_: lightning.pytorch.callbacks.Timer}]") == everything
     assert changed("task._target_=netslim.training.classification.SlimmingTask") == everything

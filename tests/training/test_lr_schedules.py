@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR
 
 from netslim.training import lr_schedules
-from netslim.training.lr_schedules import cosine, multistep, one_cycle, rates, warmup_cosine
+from netslim.training.lr_schedules import cosine, multistep, one_cycle, rates, warmup_cosine, warmup_linear
 
 
 def torchs(make, epochs: int) -> list[float]:
@@ -31,6 +31,12 @@ def test_after_the_warm_up_comes_the_cosine():
     assert rates(warmup_cosine, 12, warmup=3) == [0.25, 0.5, 0.75, *rates(cosine, 9)]
     assert rates(warmup_cosine, 12, warmup=0) == rates(cosine, 12)
     assert rates(warmup_cosine, 1) == [1.0]
+
+
+def test_after_the_warm_up_comes_a_straight_line_to_zero():
+    full = torchs(partial(LinearLR, start_factor=1.0, end_factor=1e-9, total_iters=18), 18)
+    assert rates(warmup_linear, 20) == pytest.approx([1 / 3, 2 / 3, *full], abs=1e-3)
+    assert rates(warmup_linear, 4, warmup=0.0) == [1.0, 0.75, 0.5, 0.25]
 
 
 def test_one_cycle_is_pytorchs_in_the_middle_of_every_epoch():

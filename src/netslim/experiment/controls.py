@@ -9,8 +9,10 @@
                   drawn at random
     dense         the dense network                          new          all epochs that the job trains
 
-They train without the penalty, with the recipe of the training (``random``: of the fine-tuning), and each is a stage
-with a record of its own, done once for all jobs that share it: there is one ``dense`` per seed, whatever λ and ratio.
+They train without the penalty, with the recipe of the training (``random``: of the fine-tuning). Where fine-tuning
+learns from the dense network (``finetune.distill``), all but ``dense`` do. New weights are those of a network that is
+made with these widths (``nets.initialisation.renew``). Each control is a stage with a record of its own, done once for
+all jobs that share it: there is one ``dense`` per seed, whatever λ and ratio.
 
 A control is a function ``control(job, stages) -> Stage``: ``stages`` are those of the job so far, and what it reads of
 them it names in ``after`` and in ``settings``. One of one's own, ``controls=[{_target_: my.control}]``, is shown in the
@@ -30,7 +32,7 @@ import torch
 from torch import nn
 
 from netslim.engine import select_channels, slim
-from netslim.experiment.fitting import fit_task, make_task
+from netslim.experiment.fitting import fit_task, make_task, taught
 from netslim.experiment.job import Job
 from netslim.experiment.networks import example_of, network_after, save_network
 from netslim.experiment.records import ControlRecord, FinetuneRecord, SlimRecord, TrainRecord
@@ -58,7 +60,7 @@ def from_new_weights(control: Control) -> Control:
 def scratch(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """The method's widths from new weights: what are the inherited weights worth? (Liu et al. 2019, Scratch-E)."""
     after = _network_of(stages)
-    settings = {**_recipe(job), "widths": after[-1], "epochs": _epochs(stages), "seed": job.seed}
+    settings = {**_new(job, stages), **_taught(job, stages), "widths": after[-1]}
     labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
@@ -70,20 +72,21 @@ def scratch(job: Job, stages: tuple[Stage, ...]) -> Stage:
 @from_new_weights
 def uniform(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """An equal share of every layer removed, from new weights: is the allocation between layers worth anything?"""
-    settings = {**_recipe(job), **_slimming(job), **job.amount, "epochs": _epochs(stages), "seed": job.seed}
-    labels = {**job.amount, "seed": job.seed}
+    after = (stages[0].name,) if job.distillation else ()
+    settings = {**_new(job, stages), **_taught(job, stages), **_slimming(job), **job.amount}
+    labels = {**({"lambda": job.strength} if after else {}), **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
         return _uniform(job, images, **job.amount)
 
-    return _stage(job, "uniform", "uniform widths from scratch", (), settings, labels, widths)
+    return _stage(job, "uniform", "uniform widths from scratch", after, settings, labels, widths)
 
 
 @from_new_weights
 def uniform_macs(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """``uniform`` with as many multiply-adds as the method's network, not as many channels."""
     after = _network_of(stages)
-    settings = {**_recipe(job), **_slimming(job), "macs": after[-1], "epochs": _epochs(stages), "seed": job.seed}
+    settings = {**_new(job, stages), **_taught(job, stages), **_slimming(job), "macs": after[-1]}
     labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
@@ -112,18 +115,18 @@ def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
     def drawn(images: Any, done: Done) -> nn.Module:
         return _drawn(job, images, next(iter(done.values())), _record(done))
 
-    return _stage(job, "random", "random channels", after, settings, labels, drawn, job.finetune_optimizer)
+    own = {"optimizer": job.finetune_optimizer, "scheduler": job.finetune_scheduler or job.scheduler}
+    return _stage(job, "random", "random channels", after, settings, labels, drawn, **own)
 
 
 @from_new_weights
 def dense(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """The dense network, trained for as many epochs as the job trains in all."""
-    settings = {**_recipe(job), "epochs": _epochs(stages), "seed": job.seed}
 
     def whole(images: Any, done: Done) -> nn.Module:
         return job.network(num_classes=images.num_classes)
 
-    return _stage(job, "dense", "dense network", (), settings, {"seed": job.seed}, whole)
+    return _stage(job, "dense", "dense network", (), _new(job, stages), {"seed": job.seed}, whole)
 
 
 CONTROLS: Mapping[str, Control] = {
@@ -153,9 +156,17 @@ def _record(done: Done) -> SlimRecord:
     return record
 
 
-def _recipe(job: Job) -> dict[str, Any]:
-    """The settings of the training but for what makes it sparse."""
-    return {key: value for key, value in job.settings["train"].items() if key not in ("penalty", "schedule", "score")}
+def _new(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
+    """The settings of a training from new weights: the recipe but for what makes it sparse, all the job's epochs."""
+    recipe = {key: value for key, value in job.settings["train"].items() if key not in ("penalty", "schedule", "score")}
+    return {**recipe, "epochs": _epochs(stages), "seed": job.seed}
+
+
+def _taught(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
+    """The settings of the distillation, if there is one, from the job's dense network."""
+    if job.distillation is None:
+        return {}
+    return {**{key: job.settings["finetune"][key] for key in ("distill", "temperature")}, "teacher": stages[0].name}
 
 
 def _slimming(job: Job) -> dict[str, Any]:
@@ -170,9 +181,12 @@ def _stage(
     settings: Mapping[str, Any],
     labels: Mapping[str, float],
     make: Make,
-    optimizer: Any = None,
+    **own: Any,
 ) -> Stage:
-    """A control: a network that is made, trained without the penalty for ``settings["epochs"]``, and tested."""
+    """A control: a network that is made, trained without the penalty for ``settings["epochs"]``, and tested.
+
+    own: optimizer and scheduler, where they are not those of the training.
+    """
 
     def work(folder: Path, done: Done) -> ControlRecord:
         lightning.seed_everything(job.seed, verbose=False)
@@ -180,7 +194,8 @@ def _stage(
         network = make(images, done)
         size = count(network, example_of(images, network))
         widths = {name: len(bn.weight) for name, bn in bn_layers(network).items()}
-        module = make_task(job, network, optimizer or job.optimizer, strength=0.0)
+        teacher = taught(job, images, next(iter(done.values()))) if "distill" in settings else {}
+        module = make_task(job, network, strength=0.0, **{"optimizer": job.optimizer, **own, **teacher})
         _, left = fit_task(job, folder, module, images, settings["epochs"], strength=0.0)
         if distributed.is_rank_zero():
             save_network(network, folder)

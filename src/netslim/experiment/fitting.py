@@ -14,17 +14,32 @@ from torch import nn
 
 from netslim.experiment import checks
 from netslim.experiment.job import Job
+from netslim.experiment.networks import network_after
 from netslim.experiment.records import Metric, Run, Test
+from netslim.experiment.stage import Finished
 from netslim.training.fit import fit
 from netslim.training.progress import History
 from netslim.training.sparsity import Sparsity
 
 
 def make_task(job: Job, network: nn.Module, optimizer: Any, strength: float, **more: Any) -> LightningModule:
-    """The task, given what its constructor takes of what there is. ``more``: what is to be had besides or instead."""
+    """The task, given what its constructor takes of what there is. ``more``: what there is besides or instead."""
     offers = {"optimizer": optimizer, "scheduler": job.scheduler, "strength": strength, "penalty": job.penalty, **more}
     takes = inspect.signature(job.task).parameters
     return job.task(network=network, **{name: offer for name, offer in offers.items() if name in takes})
+
+
+def finetuned(job: Job, network: nn.Module, images: Any, trained: Finished) -> LightningModule:
+    """The task of a fine-tuning. ``trained``: the training, whose network teaches if the job asks for distillation."""
+    own = {"optimizer": job.finetune_optimizer, "scheduler": job.finetune_scheduler or job.scheduler}
+    return make_task(job, network, strength=0.0, **own, **taught(job, images, trained))
+
+
+def taught(job: Job, images: Any, trained: Finished) -> dict[str, Any]:
+    """The job's distillation from the network of its training, for ``make_task``; nothing where it asks for none."""
+    if job.distillation is None:
+        return {}
+    return {"distillation": job.distillation(network_after(job, images, [trained]))}
 
 
 def fit_task(

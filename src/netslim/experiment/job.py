@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netslim.experiment.stage import Stage
     from netslim.method.penalties import Penalty
     from netslim.method.scores import Score
+    from netslim.training.distillation import Distillation
     from netslim.training.slimming import Slimming
 
 Settings = Mapping[str, Any]
@@ -36,6 +37,8 @@ class Job:
         task: makes the task (training/task.py) from a network, and from those of optimizer, scheduler, strength and
             penalty that it takes.
         optimizer, finetune_optimizer, scheduler: of the trainings, each from what PyTorch's take.
+        finetune_scheduler: of fine-tuning; None: the same.
+        distillation: makes what fine-tuning learns from besides the labels, from the dense network; None: nothing.
         trainer: makes a Trainer from ``max_epochs, callbacks, logger, ...``.
         slimming: makes the Slimming callback from ``ratio``.
         settings: plain data under the keys "train", "slim", "finetune": all that determines each stage beside λ, ratio
@@ -68,6 +71,8 @@ class Job:
     command: str
     places: Mapping[str, str] = field(default_factory=dict)
     target: Mapping[str, float] = field(default_factory=dict)
+    finetune_scheduler: Callable[..., Any] | None = None
+    distillation: Callable[[nn.Module], Distillation] | None = None
     penalty: Penalty | None = None
     score: Score | None = None
     schedule: Schedule = OneShot()  # noqa: RUF009 (it has no state)
@@ -78,7 +83,8 @@ class Job:
 
     def asked(self) -> Settings:
         """All that must be the same in the processes of a data-parallel job, as the command calls it."""
-        finetune = {"lr": self.settings["finetune"].get("lr"), "epochs": self.finetune_epochs}
+        own = {k: v for k, v in self.settings["finetune"].items() if v != self.settings["train"].get(k, ...)}
+        finetune = {**own, "epochs": self.finetune_epochs}
         numbers = {"lambda": self.strength, **self.amount, "seed": self.seed, "epochs": self.epochs}
         return {**self.settings["slim"], **self.settings["train"], "finetune": finetune, **numbers}
 

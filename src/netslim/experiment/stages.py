@@ -15,7 +15,7 @@ from lightning import LightningModule
 
 from netslim import files
 from netslim.experiment import checks
-from netslim.experiment.fitting import fit_task, make_task, test_of
+from netslim.experiment.fitting import finetuned, fit_task, make_task, test_of
 from netslim.experiment.job import Amount, Job
 from netslim.experiment.networks import inputs, network_after, save_slim
 from netslim.experiment.records import (
@@ -117,7 +117,7 @@ def _finetune(job: Job, folder: Path, done: Done) -> FinetuneRecord:
     lightning.seed_everything(job.seed, verbose=False)
     images = job.data(seed=job.seed)
     small = network_after(job, images, done.values())
-    module = make_task(job, small, job.finetune_optimizer, strength=0.0)
+    module = finetuned(job, small, images, next(iter(done.values())))
     _, left = fit_task(job, folder, module, images, job.finetune_epochs, strength=0.0)
     if distributed.is_rank_zero():
         save_slim(small, folder)

@@ -20,7 +20,10 @@ from netslim.experiment.records import TARGETS
 from netslim.launch import recorded
 from netslim.launch.settings import SETTINGS, unknown
 from netslim.method.schedules import OneShot
+from netslim.training.distillation import Distillation, check_distillation
+from netslim.training.lr_schedules import SCHEDULES
 
+FINETUNE = [["epochs"], ["lr"], ["scheduler"], ["distill"], ["temperature"]]
 OWN = {"max_epochs": "epochs=", "callbacks": "callbacks=", "logger": "logger=", "default_root_dir": "outputs="}
 
 
@@ -47,6 +50,8 @@ def job(cfg: DictConfig, command: str) -> Job:
         optimizer=optimizer,
         finetune_optimizer=partial(optimizer, lr=number(cfg, "finetune.lr", float)),
         scheduler=_partial(cfg, "scheduler", epochs=1),
+        finetune_scheduler=_finetune_scheduler(cfg),
+        distillation=_distillation(cfg),
         trainer=_partial(cfg, "trainer"),
         slimming=_partial(cfg, "slimming"),
         settings=recorded.settings(cfg),
@@ -107,6 +112,32 @@ def _task(cfg: DictConfig) -> Callable[..., Any]:
     return partial(build, **{name: value for name, (value, _) in extras.items() if name in takes})
 
 
+def _finetune_scheduler(cfg: DictConfig) -> Callable[..., Any] | None:
+    """Another schedule for fine-tuning, by its name or as {_target_: ...}; None: that of the training."""
+    asked = cfg.finetune.scheduler
+    if isinstance(asked, str):
+        if asked not in SCHEDULES:
+            raise ValueError(
+                f"finetune.scheduler={asked} is not known; there is {', '.join(SCHEDULES)}, or {{_target_: ...}}"
+            )
+        return SCHEDULES[asked]
+    return None if asked is None else _partial(cfg, "finetune.scheduler", epochs=1)
+
+
+def _distillation(cfg: DictConfig) -> Callable[..., Distillation] | None:
+    """What makes the distillation of fine-tuning, from a teacher; None where its share of the loss is 0."""
+    share, temperature = number(cfg, "finetune.distill", float), number(cfg, "finetune.temperature", float)
+    check_distillation(share, temperature)
+    if not share:
+        return None
+    if "distillation" not in inspect.signature(_partial(cfg, "task")).parameters:
+        raise ValueError(
+            f"finetune.distill={share:g}: the task {cfg.task._target_} takes no distillation; leave it at 0, or let "
+            "the task take it"
+        )
+    return partial(Distillation, share=share, temperature=temperature)
+
+
 def _other(cfg: DictConfig, group: str) -> Any:
     """The object of a door; None where it is the one that everything behind the door takes by itself."""
     if OmegaConf.to_container(cfg[group], resolve=True) == recorded.DEFAULTS[group]:
@@ -155,7 +186,7 @@ def _check_added(cfg: DictConfig) -> None:
         key = word.lstrip("+").partition("=")[0].partition("@")[0]
         top = key.partition(".")[0]
         alien = top not in SETTINGS and key not in HydraConfig.get().runtime.choices
-        if word.startswith("+") and (alien or (top == "finetune" and key not in ("finetune.epochs", "finetune.lr"))):
+        if word.startswith("+") and (alien or (top == "finetune" and key.split(".")[1:2] not in FINETUNE)):
             raise ValueError(unknown(key, cfg))
     for key, remedy in OWN.items():
         if key in cfg.trainer:
@@ -204,12 +235,13 @@ def _partial(cfg: DictConfig, group: str, **given: Any) -> Any:
 
     given: what it will be called with by name besides.
     """
-    build = instantiate(cfg[group], _partial_=True)
+    asked = OmegaConf.select(cfg, group)
+    build = instantiate(asked, _partial_=True)
     try:
         inspect.signature(build.func).bind_partial(*build.args, **{**build.keywords, **given})
     except TypeError as error:
-        remedy = "; a schedule is made by a function of (optimizer, epochs)" if group == "scheduler" else ""
-        raise ValueError(f"{group}: {cfg[group]._target_}: {error}{remedy}") from None
+        remedy = "; a schedule is made by a function of (optimizer, epochs)" if group.endswith("scheduler") else ""
+        raise ValueError(f"{group}: {asked._target_}: {error}{remedy}") from None
     return build
 
 

@@ -45,8 +45,15 @@ def settings(cfg: DictConfig) -> dict[str, Plain]:
     return {
         "train": _written(recipe, cfg),
         "slim": _written({"slimming": values["slimming"], **score}, cfg),
-        "finetune": {**_written(recipe, cfg), "lr": values["finetune"]["lr"]},
+        "finetune": {**_written(recipe, cfg), **_finetune(values["finetune"])},
     }
+
+
+def _finetune(chosen: Plain) -> Plain:
+    """What of the fine-tuning is not as in the training: its first rate, its schedule, what it learns from."""
+    scheduler = {} if chosen["scheduler"] is None else {"scheduler": chosen["scheduler"]}
+    distilled = {key: float(chosen[key]) for key in ("distill", "temperature")} if chosen["distill"] else {}
+    return {"lr": chosen["lr"], **scheduler, **distilled}
 
 
 def places(cfg: DictConfig) -> dict[str, str]:

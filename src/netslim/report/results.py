@@ -127,10 +127,12 @@ def settings(job: FinishedJob) -> dict[str, Any]:
     for record in filter(None, (job.train, job.slim, job.finetune)):
         known = record.settings.get("identity", {})  # what files are counts, not where they lie
         for key, value in _flat({key: value for key, value in record.settings.items() if key != "identity"}):
-            if record is job.finetune and key in ("lr", "epochs"):
+            if key in APART and key not in known:
+                continue
+            value = known.get(key, value)
+            if record is job.finetune and (key in ("lr", "epochs") or found.get(key, ...) != value):
                 key = f"finetune.{key}"
-            if key in known or key not in APART:
-                found.setdefault(key, known.get(key, value))
+            found.setdefault(key, value)
     found |= {"removed of": job.of} if job.target else {}
     return {"finetune.epochs": 0, **found} if found else {}
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from netslim.method.penalties import Penalty
+from netslim.training.distillation import Distillation
 from netslim.training.scores import Scores
 from netslim.training.sparsity import Term
 from netslim.training.task import ACCURACY
@@ -32,6 +33,7 @@ class SlimmingTask(LightningModule):
         label_smoothing: 0 to 1, default 0 as in the paper.
         channels_last: default yes: keep weights and images as (N, H, W, C) in memory, which convolutions run faster on.
             Shapes, names and results stay, up to rounding.
+        distillation: what the training learns from besides the labels (training/distillation.py); default nothing.
         compile: arguments of ``torch.compile``, such as ``{"mode": "reduce-overhead"}`` or ``{}``; default None: not
             compiled. The network is compiled in place when the fit starts, so its state_dict keeps its keys.
 
@@ -51,6 +53,7 @@ class SlimmingTask(LightningModule):
         penalty: Penalty | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
+        distillation: Distillation | None = None,
         compile: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class SlimmingTask(LightningModule):
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)
         self.label_smoothing = label_smoothing
-        self._compile = compile
+        self._distillation, self._compile = distillation, compile
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
         self._scores = Scores()  # of a validation or a test
@@ -70,28 +73,26 @@ class SlimmingTask(LightningModule):
         return self._term.strength
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.network(self._as_input(images))
+
+    def _as_input(self, images: Tensor) -> Tensor:
         images = images.to(next(self.network.parameters()).dtype)  # trainer.precision=64-true or bf16-true changed it
-        return self.network(images.contiguous(memory_format=self.layout))
+        return images.contiguous(memory_format=self.layout)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss, correct = self._loss(batch, self.label_smoothing)
+        images, labels = batch  # (N, C, H, W), (N,)
+        logits = self(images)  # (N, classes)
+        loss, correct = _judged(logits, labels, self.label_smoothing)
         # Added up on the device and logged once: logging every step costs more than the penalty.
         self._sums += torch.stack([loss.detach() * len(correct), correct.sum()])
         self._seen += len(correct)
-        return loss
+        return loss if self._distillation is None else self._distillation(self._as_input(images), logits, loss)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._scores.update(*self._loss(batch))
+        self._scores.update(*_judged(self(batch[0]), batch[1]))
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._scores.update(*self._loss(batch))
-
-    def _loss(self, batch: tuple[Tensor, Tensor], label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """The mean cross-entropy (0-d), and 1.0 for each image that is classified correctly, else 0.0 (N,)."""
-        images, labels = batch  # (N, C, H, W), (N,)
-        logits = self(images)  # (N, classes)
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        return loss, (logits.detach().argmax(dim=1) == labels).float()
+        self._scores.update(*_judged(self(batch[0]), batch[1]))
 
     def _evaluated(self) -> dict[str, Tensor]:
         """The scores of the loop that ends, over all processes of the trainer."""
@@ -109,6 +110,8 @@ class SlimmingTask(LightningModule):
 
     def on_train_start(self) -> None:
         self._sums, self._seen = torch.zeros(2, device=self.device), 0
+        if self._distillation is not None:
+            self._distillation.like(next(self.network.parameters()))
         if self.strength:
             self._term.start(self.trainer, self, self.network).attach(self.trainer.optimizers[0])
 
@@ -157,3 +160,9 @@ class SlimmingTask(LightningModule):
             return optimizer
         epochs = self.trainer.max_epochs
         return {"optimizer": optimizer, "lr_scheduler": self._make_scheduler(optimizer, epochs=epochs)}
+
+
+def _judged(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The mean cross-entropy (0-d), and 1.0 for each image that is classified correctly, else 0.0 (N,)."""
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return loss, (logits.detach().argmax(dim=1) == labels).float()

@@ -7,7 +7,7 @@ fine-tuning. One of one's own is such a function, or a class that is made like o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn, ones
 from torch.optim import SGD, Optimizer
@@ -68,6 +68,26 @@ def warmup_cosine(optimizer: Optimizer, epochs: int, warmup: int = 5, final: flo
     return LambdaLR(optimizer, factor)
 
 
+def warmup_linear(optimizer: Optimizer, epochs: int, warmup: float = 0.1) -> LRScheduler:
+    """A rate that rises linearly over the share ``warmup`` of the epochs, rounded up, then falls linearly to zero.
+
+    For fine-tuning after much was removed (Li et al. 2020, "Budgeted training"; Zimmer et al. 2023, BIMP). The first
+    epoch with the full rate follows the warm-up; the last of the F epochs from there on has 1/F of it.
+
+    >>> rates(warmup_linear, epochs=6, warmup=0.3)
+    [0.333, 0.667, 1.0, 0.75, 0.5, 0.25]
+    >>> rates(warmup_linear, epochs=1)
+    [1.0]
+    """
+    _check_share("warmup", warmup)
+    rise = min(math.ceil(warmup * epochs), epochs - 1)
+
+    def factor(epoch: int) -> float:
+        return (epoch + 1) / (rise + 1) if epoch < rise else 1 - (epoch - rise) / (epochs - rise)
+
+    return LambdaLR(optimizer, factor)
+
+
 def one_cycle(
     optimizer: Optimizer, epochs: int, peak: float = 0.3, start: float = 0.04, final: float = 4e-6
 ) -> LRScheduler:
@@ -91,6 +111,16 @@ def one_cycle(
         return _down((at - peak) / (1 - peak), final) if at >= peak else _down(1 - at / peak, start)
 
     return LambdaLR(optimizer, factor)
+
+
+# By the names that a command gives.
+SCHEDULES: Mapping[str, Callable[..., LRScheduler]] = {
+    "multistep": multistep,
+    "cosine": cosine,
+    "warmup_cosine": warmup_cosine,
+    "warmup_linear": warmup_linear,
+    "one_cycle": one_cycle,
+}
 
 
 def rates(schedule: Callable[..., LRScheduler], epochs: int, **settings: float) -> list[float]:

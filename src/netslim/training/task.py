@@ -58,9 +58,10 @@ ACCURACY = Metric("accuracy")  # of classification, and of records that name no 
 class Task(Protocol):
     """Any LightningModule with a network and a metric.
 
-    The pipeline makes it as ``task(network=..., ...)``, with those of ``optimizer``, ``scheduler``, ``strength`` and
-    ``penalty`` that its constructor names. ``optimizer(parameters)`` makes the optimiser, ``scheduler(optimizer,
-    epochs=...)`` the schedule. A task that takes ``strength`` (λ) adds the penalty itself, as SlimmingTask does; to any
+    The pipeline makes it as ``task(network=..., ...)``, with those of ``optimizer``, ``scheduler``, ``strength``,
+    ``penalty`` and ``distillation`` that its constructor names. ``optimizer(parameters)`` makes the optimiser,
+    ``scheduler(optimizer, epochs=...)`` the schedule, ``distillation(inputs, logits, loss)`` the loss of a fine-tuning
+    with a teacher. A task that takes ``strength`` (λ) adds the penalty itself, as SlimmingTask does; to any
     other the pipeline gives the callback ``Sparsity``. It logs ``loss/train`` and the metric, per epoch. The network is
     what is slimmed: its forward takes one batch of inputs.
     """
