@@ -14,7 +14,7 @@ Slimming as dead-channel elimination, the same for every architecture. Read it i
 README.md says how it works, what it cannot do, and how to add an operation.
 """
 
-from netslim.engine.api import mask, select_channels, slim, slim_in_place
+from netslim.engine.api import channel_macs, mask, score_channels, select_channels, slim, slim_in_place
 from netslim.engine.ops.table import OpRule, register
 from netslim.engine.recovery.reconstruct import Reconstructed, reconstruct
 from netslim.engine.recovery.rescale import Rescaled, rescale
@@ -25,10 +25,12 @@ __all__ = [
     "Reconstructed",
     "Rescaled",
     "Selection",
+    "channel_macs",
     "mask",
     "reconstruct",
     "register",
     "rescale",
+    "score_channels",
     "select_channels",
     "slim",
     "slim_in_place",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -19,11 +20,12 @@ from netslim.engine.choice import choose, scattering_graph
 from netslim.engine.cut import emit, plan
 from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
 from netslim.engine.cut.optimizer_state import check_state, cut_state, masked_parameters
+from netslim.engine.decide import connections as around
 from netslim.engine.decide.choose import Amount, target_of
 from netslim.engine.selection import Selection
 from netslim.engine.verify.analyse import analyse
 from netslim.engine.verify.prove import Proved, prove, write
-from netslim.method.scores import Score, Scores, scores_of
+from netslim.method.scores import Magnitude, Score, Scores, evaluate, needs_connections, scores_of
 from netslim.method.threshold import Floor
 from netslim.modules import Network
 
@@ -96,11 +98,51 @@ def select_channels(
     amount = Amount(ratio, target_of(ratio, target_macs, target_params), floor, round_to, strict, most)
     network = Network(model)
     check_model(network)
-    scores = scores_of(model, score)
     graph = analyse(network, example_input)
+    scores = scores_of(model, score, partial(around.connections, network, graph))
     if coupling == "scatter":
         graph = scattering_graph(network, graph, example_input, scores)
     return choose(network, graph, scores, coupling, amount, example_input)
+
+
+@torch.inference_mode(False)
+def score_channels(
+    model: nn.Module, score: Score, example_input: Any = None, batches: Iterable[Any] = (), seed: int = 0
+) -> Scores:
+    """What a score says of a network, for ``select_channels(..., score=...)``: for scores that look at data.
+
+    Args:
+        model: left as it was.
+        score: method/scoring/ has some.
+        example_input: as for ``select_channels``; only a score with ``needs_connections`` needs it.
+        batches: each as the network's forward takes it.
+        seed: of what is drawn at random.
+
+    Raises:
+        ValueError: a model that does not run, or scores that do not fit it.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    >>> score_channels(model, Magnitude()).unit
+    '|γ|'
+    """
+    network = Network(model)
+    check_model(network)
+    found = around.connections(network, analyse(network, example_input)) if needs_connections(score) else {}
+    return evaluate(score, model, batches, seed, found)
+
+
+@torch.inference_mode(False)
+def channel_macs(model: nn.Module, example_input: Any) -> dict[str, Tensor]:
+    """BN name -> the multiply-adds that the model saves with each of its channels alone, shape (C,), for the input.
+
+    Those of what makes the channel, of what reads it, and of all that must be removed with it.
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Conv2d(2, 5, 1))
+    >>> channel_macs(model, torch.randn(1, 1, 6, 6))  # 16 positions: 9 multiply-adds for it, 5 with it
+    {'1': tensor([224., 224.], dtype=torch.float64)}
+    """
+    network = Network(model)
+    return around.channel_macs(analyse(network, example_input))
 
 
 @torch.inference_mode(False)
@@ -196,5 +238,5 @@ def _proved(network: Network, keep: Mapping[str, Tensor], example_input: Any, sc
     scattering = keep.scattering if isinstance(keep, Selection) else {}
     graph = analyse(network, example_input, scattering)
     if scatter and not scattering:
-        graph = scattering_graph(network, graph, example_input, scores_of(network.model, None))
+        graph = scattering_graph(network, graph, example_input, Magnitude()(network.model))
     return prove(network, graph, keep, example_input)

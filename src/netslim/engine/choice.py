@@ -31,12 +31,13 @@ def choose(
             asked, keep = amount.choose(network, graph, _removable(network, found, coupling))
         if frozen or proved.frozen:
             proved = prove(network, graph, keep, example_input)
-    return _described(network, graph, found, asked, keep, proved, example_input)
+    return _described(network, graph, scores, found, asked, keep, proved, example_input)
 
 
 def _described(
     network: Network,
     graph: Graph,
+    scores: Scores,
     found: Units,
     asked: float,
     keep: dict[str, Tensor],
@@ -57,6 +58,7 @@ def _described(
         delivered={"channels": (removed - carried) / prunable, **saved},
         held_back=found.held_back,
         scattering=graph.scattering,
+        scores=scores,
         proof=Proof(network, keep, example_input, graph, proved),
     )
 

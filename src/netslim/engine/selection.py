@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from netslim.engine.verify.analyse import Proof
+from netslim.method.scores import Scores
 
 
 @dataclass(eq=False, repr=False)
@@ -34,6 +35,7 @@ class Selection(dict[str, Tensor]):
     delivered: dict[str, float] = field(default_factory=dict)
     held_back: dict[str, int] = field(default_factory=dict)
     scattering: Mapping[str, str] = field(default_factory=dict)
+    scores: Scores | None = None  # by which they were ranked
     proof: Proof | None = None  # for slim()
 
     def __post_init__(self, keep: Mapping[str, Tensor]) -> None:

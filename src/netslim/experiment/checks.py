@@ -33,7 +33,8 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
         return
     example = torch.zeros(1, *images.image_shape)
     with torch.random.fork_rng(devices=[]):  # what dropout draws here must not change the training
-        select_channels(network, example_input=example, **job.slimming(**job.amount).options)
+        score = None if job.score is None or job.score.needs_data else job.score
+        select_channels(network, example_input=example, **{**job.slimming(**job.amount).options, "score": score})
         if isinstance(module, SlimmingTask):
             check_outputs(network, example, images.num_classes)
         recipe = job.settings["train"]

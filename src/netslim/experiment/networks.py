@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from netslim import files
+from netslim.engine import score_channels
 from netslim.engine.cut import plan
 from netslim.experiment.job import Job
 from netslim.experiment.stage import Finished
+from netslim.method.scores import Scores, needs_connections
 from netslim.slim_file import load, save
 
 Read = TypeVar("Read")
@@ -84,6 +86,14 @@ def require_file(folder: Path, name: str) -> Path:
     if not (folder / name).exists():
         raise ValueError(f"{folder / name} is missing; remove the folder {folder} and give the command again")
     return folder / name
+
+
+def scores_of(job: Job, network: nn.Module, images: Any) -> Scores:
+    """What the job's score says of a network, on the first training batches if it looks at data."""
+    assert job.score is not None
+    example = example_of(images, network) if needs_connections(job.score) else None
+    batches = inputs(images, network) if job.score.needs_data else ()
+    return score_channels(network, job.score, example, batches, job.seed)
 
 
 def inputs(images: Any, network: nn.Module, batches: int = 100) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from netslim import files
 from netslim.experiment import checks
 from netslim.experiment.fitting import finetuned, fit_task, make_task, test_of
 from netslim.experiment.job import Amount, Job
-from netslim.experiment.networks import inputs, network_after, save_slim
+from netslim.experiment.networks import network_after, save_slim, scores_of
 from netslim.experiment.records import (
     FinetuneRecord,
     Layer,
@@ -92,7 +92,7 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
     network = network_after(job, images, done.values())
     module = make_task(job, network, job.optimizer, strength=0.0)
     before = [finished.record for finished in done.values() if isinstance(finished.record, SlimRecord)]
-    score = {"score": job.score(network, inputs(images, network), job.seed)} if job.score else {}
+    score = {"score": scores_of(job, network, images)} if job.score else {}
     callback = job.slimming(**_of_what_is_left(amount, before), network="network", split="test", **score)
     quiet = job.trainer(
         logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **distributed.on_one_device()

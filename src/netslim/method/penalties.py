@@ -1,5 +1,7 @@
 """Penalties on the BatchNorm scales γ: the door ``Penalty``, and L1 (Liu et al. 2017, section 3, equation 1).
 
+Others are in method/shrinking/.
+
 The loss of the paper is  L = Σ l(f(x, W), y) + λ·Σ|γ|.  Like the authors' code we do not add the second term to the
 loss that is shown; we add its subgradient  λ·sign(γ)  to the gradients of γ between `backward` and `step`. Every
 function here is small, knows neither Lightning nor the network, and touches all γ at once.
@@ -7,7 +9,7 @@ function here is small, knows neither Lightning nor the network, and touches all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -17,7 +19,7 @@ from netslim.method.scales import l1_norm
 
 
 class Penalty(Protocol):
-    """R(γ) in the loss  Σ l(f(x, W), y) + λ·R(γ). Another sparsity penalty is a class with these four methods.
+    """R(γ) in the loss  Σ l(f(x, W), y) + λ·R(γ). Another sparsity penalty is a class with these methods.
 
     Inherit from it, and only ``value`` and ``add_gradient`` must be written. ``scales`` are the γ that are trained now:
     parameters of shape (C_i,) on one device. λ is not the penalty's: at λ = 0 none of its methods is called.
@@ -30,7 +32,15 @@ class Penalty(Protocol):
     ...             gamma.grad = 2 * weight * gamma.detach() + (0 if gamma.grad is None else gamma.grad)
     >>> gamma = nn.Parameter(torch.tensor([0.5, -0.2])); Squares().add_gradient([gamma], 0.1); gamma.grad
     tensor([ 0.1000, -0.0400])
+
+    needs_costs: whether ``weigh`` is to be called before a training; default no.
     """
+
+    needs_costs: bool = False
+
+    def weigh(self, network: nn.Module, costs: Mapping[str, Tensor]) -> None:
+        """Remember what channels cost: BN name -> the multiply-adds saved with each channel, shape (C,)."""
+        return
 
     def value(self, scales: Sequence[Tensor]) -> Tensor:
         """R(γ), before λ: a 0-d tensor. It is logged, and counted where an optimiser compares losses (LBFGS)."""
@@ -75,6 +85,11 @@ class L1(Penalty):
         return shrinkage_budget(strength, rates, momentum)
 
 
+def needs_costs(penalty: Penalty) -> bool:
+    """Whether a penalty, which need not inherit from ``Penalty``, is to be told what channels cost."""
+    return bool(getattr(penalty, "needs_costs", False))
+
+
 @torch.no_grad()
 def add_l1_subgradient(scales: Sequence[nn.Parameter], strength: float | Tensor) -> None:
     """Add ``strength · sign(γ)`` to the gradient of every γ, in three fused passes over all of them.
@@ -93,14 +108,22 @@ def add_l1_subgradient(scales: Sequence[nn.Parameter], strength: float | Tensor)
     >>> add_l1_subgradient([gamma], 0.1); gamma.grad
     tensor([ 0.1000, -0.1000,  0.0000])
     """
-    if not scales:
-        return
+    if scales:
+        add_terms(scales, torch._foreach_sign([gamma.detach() for gamma in scales]), strength)
+
+
+@torch.no_grad()
+def add_terms(scales: Sequence[nn.Parameter], terms: list[Tensor] | tuple[Tensor, ...], weight: float | Tensor) -> None:
+    """Add ``weight · term`` to the gradient of every γ, which may be None; the terms are used up.
+
+    >>> gamma = nn.Parameter(torch.ones(2)); add_terms([gamma], [torch.tensor([1.0, -1.0])], 0.5); gamma.grad
+    tensor([ 0.5000, -0.5000])
+    """
     for gamma in scales:
         if gamma.grad is None:
             gamma.grad = torch.zeros_like(gamma)
     gradients = [gamma.grad for gamma in scales if gamma.grad is not None]
-    terms = torch._foreach_sign([gamma.detach() for gamma in scales])
-    torch._foreach_mul_(terms, strength)
+    torch._foreach_mul_(terms, weight)
     torch._foreach_add_(gradients, terms)
 
 

@@ -1,6 +1,7 @@
 """What ranks channels: a score per BatchNorm channel, of which the lowest are removed first.
 
-The paper's is |γ| (``Magnitude``). Another one is a class or a function of the same shape, anywhere:
+The paper's is |γ| (``Magnitude``), others are in method/scoring/. Another one is a class or a function of the same
+shape, anywhere:
 
     def over_the_mean(network, batches, seed):           # the size of a γ beside the others of its layer
         sizes = {name: layer.weight.detach().abs() for name, layer in netslim.bn_layers(network).items()}
@@ -12,7 +13,7 @@ The paper's is |γ| (``Magnitude``). Another one is a class or a function of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,10 +39,37 @@ class Scores:
     unit: str
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A layer that computes with the channels of a BN layer (C of them): a convolution, a linear layer.
+
+    energy: Σ of the squared weights between an output and a channel, shape (O, C), float64.
+    variance: running variance + eps of each output in the BN layer that normalises it next, shape (O,); None where
+        none does.
+    """
+
+    energy: Tensor
+    variance: Tensor | None
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What lies around a BN layer in its network.
+
+    macs: the multiply-adds that the network, as it is, saves with each channel alone, shape (C,), float64.
+    readers: the layers that its channels reach through activations, pooling, sums and the like.
+    """
+
+    macs: Tensor
+    readers: tuple[Reader, ...]
+
+
 class Score(Protocol):
     """Ranks the channels of a network.
 
     needs_data: whether it looks at batches. If not, it must accept none.
+    needs_connections: may be left out; if True, it is called with a fourth argument, the ``Connections`` of every BN
+        layer by name.
     """
 
     needs_data: bool
@@ -55,6 +83,9 @@ class Score(Protocol):
                 arguments.
             seed: of whatever is drawn at random.
         """
+
+
+Connected = Mapping[str, Connections]
 
 
 @dataclass(frozen=True)
@@ -72,8 +103,8 @@ class Magnitude:
         return Scores(value, {name: size == 0 for name, size in value.items()}, "|γ|")
 
 
-def scores_of(network: nn.Module, score: Score | Scores | None) -> Scores:
-    """The scores to rank by. None: |γ|.
+def scores_of(network: nn.Module, score: Score | Scores | None, connections: Callable[[], Connected]) -> Scores:
+    """The scores to rank by. None: |γ|. connections: finds those of the network, for a score that needs them.
 
     Raises:
         ValueError: a score that needs data, or scores that do not fit the network's BN layers.
@@ -84,10 +115,29 @@ def scores_of(network: nn.Module, score: Score | Scores | None) -> Scores:
         return checked(score, bn_layers(network))
     if not (callable(score) and hasattr(score, "needs_data")):
         raise ValueError(f"score must be a Score (callable, with needs_data) or Scores, got {type(score).__name__}")
+    check_without_data(score)
+    return evaluate(score, network, (), 0, connections() if needs_connections(score) else {})
+
+
+def evaluate(score: Score, network: nn.Module, batches: Iterable[Any], seed: int, connections: Connected) -> Scores:
+    """Call a score with what it takes.
+
+    Raises:
+        ValueError: what it gives does not fit the network's BN layers.
+    """
+    more = (connections,) if needs_connections(score) else ()
+    return checked(score(network, batches, seed, *more), bn_layers(network))
+
+
+def needs_connections(score: Score) -> bool:
+    return bool(getattr(score, "needs_connections", False))
+
+
+def check_without_data(score: Score) -> None:
+    """Raise ValueError where a score needs data and there is none."""
     if score.needs_data:
         name = getattr(score, "__name__", type(score).__name__)
         raise ValueError(f"{name} needs data: give what it returns, score={name}(...)(model, batches, seed)")
-    return checked(score(network, (), 0), bn_layers(network))
 
 
 def checked(scores: Scores, layers: Mapping[str, _BatchNorm]) -> Scores:

@@ -157,7 +157,7 @@ class PenalizedSteps:
     def lend(self, optimizer: Optimizer, scale: Tensor | None = None) -> None:
         """Give the optimiser gradients with the term, unless they have it. scale: what multiplies them, under fp16."""
         scales = [gamma for gamma in self.trained(optimizer) if not self._has_term(gamma)]
-        if not scales:
+        if not scales or not self.strength:
             return
         plain = [gamma.grad for gamma in scales]
         for gamma in scales:
@@ -193,7 +193,7 @@ class PenalizedSteps:
     def after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """torch's step_post_hook."""
         self.take_back(optimizer)
-        if type(self.penalty).after_step is Penalty.after_step:
+        if type(self.penalty).after_step is Penalty.after_step or not self.strength:
             return
         skipped = getattr(optimizer, "found_inf", None)  # of a fused optimiser: on the device
         share = self.strength if skipped is None else self.strength * (1 - skipped)
@@ -223,7 +223,7 @@ class PenalizedSteps:
         """LBFGS compares losses, so the penalty counts in them; to others the loss is what the user shows."""
         if loss is None or not isinstance(optimizer, LBFGS):
             return loss
-        return loss + self.strength * self.penalty.value(self.trained(optimizer))
+        return loss + self.strength * self.penalty.value(self.trained(optimizer)) if self.strength else loss
 
     def _has_term(self, gamma: nn.Parameter) -> bool:
         lent = self._lent.get(id(gamma))

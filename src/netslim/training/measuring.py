@@ -104,6 +104,11 @@ class FitBench:
         loaders = self.trainer.train_dataloader
         return tree_unflatten([first_batch(loader) for loader in loaders_in(loaders)], tree_structure(loaders))
 
+    def training_batch(self, module: LightningModule) -> Any:
+        """The first one, as the module's step gets it."""
+        with _borrowed(self.trainer, module, "val"):
+            return _transferred(self.trainer, module, self.first_training_batch)
+
     def try_recalibrate(self, module: LightningModule, through: nn.Module, network: nn.Module, example: Any) -> None:
         """The same with one batch; raises a ValueError if it does not run the network."""
         loaders = self.trainer.train_dataloader

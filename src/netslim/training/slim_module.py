@@ -10,11 +10,10 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from netslim.engine import Selection, select_channels, slim
 from netslim.engine import rescale as rescale_network
-from netslim.engine import select_channels, slim
 from netslim.measure.cost import count
 from netslim.method.batches import arguments
-from netslim.method.scores import Scores, scores_of
 from netslim.training.measuring import Bench, Runnable
 from netslim.training.module_copy import given_back, with_network, without_what_cannot_be_copied
 
@@ -91,7 +90,7 @@ def cut(module: LightningModule, network: str, example: Any, **options: Any) -> 
         small = slim(dense, keep, example_input=example)
     before, after = count(dense, example_input=example), count(small, example_input=example)
     result = {
-        **_selection_summary(keep, scores_of(dense, options.get("score"))),
+        **_selection_summary(keep),
         "uncounted": before.uncounted,
         "dense": {"params": before.params, "macs": before.macs},
         "slim": {"params": after.params, "macs": after.macs},
@@ -131,7 +130,9 @@ def callable_on_batches(module: LightningModule, network: str) -> list[nn.Module
     return [module] * defines + [module.get_submodule(network)] * bool(network)
 
 
-def _selection_summary(keep: dict[str, Tensor], scores: Scores) -> Result:
+def _selection_summary(keep: Selection) -> Result:
+    scores = keep.scores
+    assert scores is not None, "select_channels ranked them"
     removed = torch.cat([scores.value[name][~kept.cpu()] for name, kept in keep.items()])
     return {
         "threshold": removed.max().item() if len(removed) else 0.0,

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 
-from netslim.method.penalties import L1, Penalty
+from netslim.method.penalties import L1, Penalty, needs_costs
 from netslim.method.scales import all_scales, bn_scales
 from netslim.method.steps import PenalizedSteps, checked_strength, is_penalized, unwrapped
+from netslim.training.channel_costs import tell_costs
 
 log = logging.getLogger("netslim")
 
@@ -147,6 +148,7 @@ class Term:
         automatic = module.automatic_optimization
         self._optimizers = list(trainer.optimizers)
         self._check_optimizers(module)
+        tell_costs(self.penalty, trainer, module, network)
         self._steps = PenalizedSteps(
             all_scales(network),
             self.strength,
@@ -181,7 +183,8 @@ class Term:
 
     def log(self, module: LightningModule, network: nn.Module) -> None:
         """R(γ) of the γ that are trained, before λ, as ``penalty/<name of its class>``."""
-        if scales := bn_scales(network):
+        unweighed = needs_costs(self.penalty) and self._steps is None  # at λ = 0
+        if (scales := bn_scales(network)) and not unweighed:
             name = type(self.penalty).__name__.lower()
             module.log(f"penalty/{name}", self.penalty.value(scales), sync_dist=True)
 

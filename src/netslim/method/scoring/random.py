@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from netslim.method.scores import Magnitude, Score, Scores
+from netslim.method.scores import Connected, Magnitude, Score, Scores, evaluate, needs_connections
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,14 @@ class Random:
     def needs_data(self) -> bool:
         return self.of.needs_data
 
-    def __call__(self, network: nn.Module, batches: Iterable[Any] = (), seed: int = 0) -> Scores:
-        scores, generator = self.of(network, batches, seed), torch.Generator().manual_seed(seed)
+    @property
+    def needs_connections(self) -> bool:
+        return needs_connections(self.of)
+
+    def __call__(
+        self, network: nn.Module, batches: Iterable[Any] = (), seed: int = 0, connections: Connected | None = None
+    ) -> Scores:
+        scores, generator = evaluate(self.of, network, batches, seed, connections or {}), torch.Generator()
+        generator.manual_seed(seed)
         value = {n: v[torch.randperm(len(v), generator=generator)] for n, v in scores.value.items()}
         return Scores(value, scores.dead, f"{scores.unit}, shuffled")
