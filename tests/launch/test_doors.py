@@ -206,7 +206,7 @@ def test_a_schedule_of_two_rounds_slims_and_fine_tunes_twice(own):
         sum(value.numel() for key, value in state.items() if key.endswith(("weight", "bias"))) == job.slim.small.params
     )
     refused = netslim(own, *WORDS, "epochs=2", "schedule._target_=mydoors.Gradual", code=2)
-    assert "Gradual removes channels inside the training (epoch 2), which is not built" in refused
+    assert "Gradual removes channels inside the training (epoch 2) and in rounds after it; choose one" in refused
 
 
 @pytest.mark.slow

@@ -6,12 +6,16 @@ import csv
 import io
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from netslim.experiment import paths
+from netslim.experiment.measurements import Cut, Layer, Size
 from netslim.experiment.records import FinishedJob
 from netslim.report import table
 
 EXPECTED = {
-    "part": "", "network": "vgg", "data": "toy", "lambda": "0.0001", "ratio": "0.5", "seed": "0", "budget": "0.25",
+    "part": "", "method": "", "network": "vgg", "data": "toy", "lambda": "0.0001", "ratio": "0.5", "seed": "0",
+    "budget": "0.25",
     "prunable": "4", "removed": "2", "delivered_ratio": "0.5", "threshold": "0.005",
     "scales_under_1e-04": "0.0", "scales_under_1e-03": "0.25", "scales_under_1e-02": "0.5",
     "train_epochs": "2", "train_last_train_accuracy": "0.5", "train_last_val_accuracy": "0.375",
@@ -21,6 +25,7 @@ EXPECTED = {
     "recalibrated_correct": "3", "recalibrated_total": "8", "recalibrated_accuracy": "0.375",
     "recalibrated_loss": "1.0",
     "finetuned_correct": "5", "finetuned_total": "8", "finetuned_accuracy": "0.625", "finetuned_loss": "0.75",
+    "final_accuracy": "0.625", "epochs_total": "3", "train_macs": "",
     "dense_params": "100", "slim_params": "25", "params_left": "0.25", "dense_macs": "1000", "slim_macs": "500",
     "macs_left": "0.5", "kept": "1 1", "train": "train_x", "slim": "slim_x", "finetune": "finetune_x",
 }  # fmt: skip
@@ -35,7 +40,29 @@ def test_a_row_has_every_number_of_the_job(job: FinishedJob) -> None:
 def test_without_fine_tuning_its_cells_are_empty_and_the_columns_the_same(job: FinishedJob) -> None:
     job.finetune = None
     (found,) = csv.DictReader(io.StringIO(table.to_csv([table.row(job)])))
-    assert found == EXPECTED | {key: "" for key in EXPECTED if key.startswith("finetune")}
+    after_recalibration = {"final_accuracy": "0.375", "epochs_total": "2"}
+    assert found == EXPECTED | {key: "" for key in EXPECTED if key.startswith("finetune")} | after_recalibration
+
+
+def test_the_multiply_adds_of_all_trainings_are_added_where_all_are_known(job: FinishedJob) -> None:
+    assert job.finetune
+    job.train.train_macs, job.finetune.train_macs = 700, 80
+    assert table.row(job)["train_macs"] == 780
+    job.finetune.train_macs = None
+    assert table.row(job)["train_macs"] is None
+
+
+def test_a_job_whose_network_got_smaller_in_its_training_has_a_row_too(job: FinishedJob) -> None:
+    cut = Cut(
+        removed=3, prunable=4, layers=[Layer(name="bn1", channels=4, kept=1)],
+        dense=Size(params=100, macs=1000), small=Size(params=20, macs=100), epochs=[],
+    )  # fmt: skip
+    train = replace(job.train, cut=cut, train_macs=900)
+    row = table.row(replace(job, train=train, slim=None, finetune=None, method="gradual"))
+    assert list(row) == list(EXPECTED)
+    assert (row["final_accuracy"], row["epochs_total"], row["train_macs"]) == (0.75, 2, 900)
+    assert (row["dense_accuracy"], row["finetuned_accuracy"], row["threshold"], row["slim"]) == (None,) * 4
+    assert (row["params_left"], row["macs_left"], row["kept"], row["method"]) == (0.2, 0.1, "1", "gradual")
 
 
 def test_floats_read_back_to_the_same_bits(job: FinishedJob) -> None:

@@ -48,11 +48,12 @@ def _nothing(network: nn.Module) -> None:
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """The stages remove the channels: a training that does it itself would leave a network that they cannot load."""
+    """The stages remove the channels: a training that does it by a callback of one's own would leave a network that
+    they cannot load."""
     if any(isinstance(callback, GradualSlimming) for callback in callbacks):
         raise ValueError(
             "callbacks: GradualSlimming makes the network smaller inside a training, of which the stages of a job know "
-            "nothing; use it with a Trainer of your own, or schedule=... for several rounds"
+            "nothing; use it with a Trainer of your own, or schedule=gradual"
         )
 
 

@@ -34,6 +34,7 @@ from torch import nn
 from netslim.engine import select_channels, slim
 from netslim.experiment.fitting import fit_task, make_task, taught
 from netslim.experiment.job import Job
+from netslim.experiment.measurements import Cut
 from netslim.experiment.networks import example_of, network_after, save_network
 from netslim.experiment.records import ControlRecord, FinetuneRecord, SlimRecord, TrainRecord
 from netslim.experiment.stage import Finished, Stage
@@ -90,7 +91,7 @@ def uniform_macs(job: Job, stages: tuple[Stage, ...]) -> Stage:
     labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
-        return _uniform(job, images, target_macs=_record(done).macs_left)
+        return _uniform(job, images, target_macs=_cut_before(done).macs_left)
 
     return _stage(job, "uniform-macs", "uniform widths from scratch, equal MACs", after, settings, labels, widths)
 
@@ -113,7 +114,7 @@ def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
     labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def drawn(images: Any, done: Done) -> nn.Module:
-        return _drawn(job, images, next(iter(done.values())), _record(done))
+        return _drawn(job, images, next(iter(done.values())), _cut_before(done))
 
     own = {"optimizer": job.finetune_optimizer, "scheduler": job.finetune_scheduler or job.scheduler}
     return _stage(job, "random", "random channels", after, settings, labels, drawn, **own)
@@ -149,9 +150,12 @@ def _epochs(stages: tuple[Stage, ...]) -> int:
     return sum(stage.settings["epochs"] for stage in stages if stage.record in (TrainRecord, FinetuneRecord))
 
 
-def _record(done: Done) -> SlimRecord:
-    """That of the last cut."""
+def _cut_before(done: Done) -> SlimRecord | Cut:
+    """What the last cut left, or the training in which the network got smaller."""
     record = list(done.values())[-1].record
+    if isinstance(record, TrainRecord):
+        assert record.cut is not None
+        return record.cut
     assert isinstance(record, SlimRecord)
     return record
 
@@ -170,7 +174,7 @@ def _taught(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
 
 
 def _slimming(job: Job) -> dict[str, Any]:
-    return {key: value for key, value in job.settings["slim"].items() if key != "score"}
+    return {key: value for key, value in job.settings["slim"].items() if key not in ("score", "schedule")}
 
 
 def _stage(
@@ -218,7 +222,7 @@ def _uniform(job: Job, images: Any, **amount: float) -> nn.Module:
     return _renewed(job, _cut(whole, images, **options))
 
 
-def _drawn(job: Job, images: Any, trained: Finished, cut: SlimRecord) -> nn.Module:
+def _drawn(job: Job, images: Any, trained: Finished, cut: SlimRecord | Cut) -> nn.Module:
     """The trained network with as many channels per layer as the method has kept, but drawn at random."""
     whole = network_after(job, images, [trained])
     kept = {layer.name: layer.kept for layer in cut.layers}

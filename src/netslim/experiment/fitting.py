@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from lightning import LightningDataModule, LightningModule
+from lightning import Callback, LightningDataModule, LightningModule
 from torch import nn
 
 from netslim.experiment import checks
@@ -20,6 +20,7 @@ from netslim.experiment.stage import Finished
 from netslim.training.fit import fit
 from netslim.training.progress import History
 from netslim.training.sparsity import Sparsity
+from netslim.training.training_cost import TrainingCost
 
 
 def make_task(job: Job, network: nn.Module, optimizer: Any, strength: float, **more: Any) -> LightningModule:
@@ -43,9 +44,16 @@ def taught(job: Job, images: Any, trained: Finished) -> dict[str, Any]:
 
 
 def fit_task(
-    job: Job, folder: Path, module: LightningModule, images: LightningDataModule, epochs: int, strength: float
-) -> tuple[History, dict[str, Any]]:
-    callbacks = [make() for make in job.callbacks]
+    job: Job, folder: Path, module: LightningModule, images: LightningDataModule, epochs: int, strength: float,
+    more: Sequence[Callback] = (), cost: TrainingCost | None = None,
+) -> tuple[History, dict[str, Any]]:  # fmt: skip
+    """One training: what was logged, and the fields that the record of each training has.
+
+    Args:
+        more: callbacks of the stage, beside those of the job.
+        cost: counts what the training costs; default one of its own.
+    """
+    callbacks, cost = [make() for make in job.callbacks], cost or TrainingCost()
     checks.check_callbacks(callbacks)
     if strength > 0 and "strength" not in inspect.signature(job.task).parameters:  # else the task adds λ itself
         callbacks.append(Sparsity(strength, job.penalty))
@@ -58,10 +66,10 @@ def fit_task(
         seed=job.seed,
         epochs=epochs,
         loggers=job.loggers,
-        callbacks=callbacks,
+        callbacks=[*callbacks, cost, *more],
     )
-    metric = Metric(**vars(history.metric))
-    return history, {**left, "metric": metric, "test": test_of(left["test"]), "run": msgspec.convert(left["run"], Run)}
+    left |= {"metric": Metric(**vars(history.metric)), "test": test_of(left["test"]), "train_macs": cost.train_macs}
+    return history, {**left, "run": msgspec.convert(left["run"], Run)}
 
 
 def test_of(numbers: Mapping[str, Any]) -> Test:

@@ -49,6 +49,7 @@ class Job:
             ``select_channels``.
         penalty, score: what λ is the strength of, and what ranks the channels; None: Σ|γ| and |γ|.
         schedule: how much is removed when.
+        method: what the command calls this combination of score, schedule and slimming; "" where it has no name.
         callbacks, loggers: made anew for each training; a logger from the stage's folder.
         controls, stages: make further stages from the job and the stages before them.
     """
@@ -76,10 +77,16 @@ class Job:
     penalty: Penalty | None = None
     score: Score | None = None
     schedule: Schedule = OneShot()  # noqa: RUF009 (it has no state)
+    method: str = ""
     callbacks: tuple[Callable[[], Callback], ...] = ()
     loggers: tuple[Callable[..., Logger], ...] = ()
     controls: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
     stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether the network gets smaller inside its training, with no slim stage after it."""
+        return self.ratio is not None and not self.schedule.rounds(self.ratio)
 
     def asked(self) -> Settings:
         """All that must be the same in the processes of a data-parallel job, as the command calls it."""

@@ -1,11 +1,11 @@
-"""What records are made of: a metric, a test, a run, a layer, a network's size."""
+"""What records are made of: a metric, a test, a run, a layer, a network's size, what a cut left of it."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
@@ -70,16 +70,76 @@ class Layer(Struct, kw_only=True):
             raise ValueError(f"{self.kept} of {self.channels} channels are kept")
 
 
-class Measured(Struct, kw_only=True):
-    """A network's size, for one input, and its test."""
+class Size(Struct, kw_only=True):
+    """Parameters and, for one input, MACs of a network."""
 
     params: AtLeast1
     macs: AtLeast0
+
+
+class Measured(Size, kw_only=True):
+    """A network's size, for one input, and its test."""
+
     test: Test
 
 
 class Recalibrated(Struct):
     test: Test  # of the slim network after its BatchNorm statistics were estimated anew
+
+
+class Left:
+    """How much of the dense network is left, of whatever knows both sizes."""
+
+    __slots__ = ()
+    dense: Size
+    small: Size
+
+    @property
+    def params_left(self) -> float:
+        """Share of the dense network's parameters, 0..1."""
+        return self.small.params / self.dense.params
+
+    @property
+    def macs_left(self) -> float:
+        """Share of the dense network's MACs; nan where none of its operations could be counted."""
+        return self.small.macs / self.dense.macs if self.dense.macs else math.nan
+
+    def to_remove(self, target: dict[str, float]) -> float:
+        """The share of the dense network's cost that a target leaves no room for, 0..1."""
+        (name, left), dense = next(iter(target.items())), {"target_macs": self.dense.macs}
+        share = left if left <= 1 else left / dense.get(name, self.dense.params)
+        return max(0.0, round(1 - share, 9))
+
+
+class Shape(Struct, kw_only=True):
+    """The network that one epoch trained: parameters, MACs of one input (None: not known), channels of every layer."""
+
+    params: AtLeast1
+    macs: AtLeast0 | None
+    widths: list[int]
+
+
+class Cut(Struct, Left, kw_only=True, omit_defaults=True):
+    """What a training in which the network gets smaller left of it. The fields are those of a slim stage's record.
+
+    ``removed``, ``prunable``: channels. ``epochs``: what each trained, in the order of ``layers``.
+    """
+
+    removed: AtLeast0
+    prunable: AtLeast1
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    uncounted: dict[str, int] = {}
+    dense: Size
+    small: Size = field(name="slim")
+    epochs: list[Shape]
+
+    def __post_init__(self) -> None:
+        check_removed(self.removed, self.prunable)
+
+
+def check_removed(removed: int, prunable: int) -> None:
+    if removed > prunable:
+        raise ValueError(f"{removed} of {prunable} channels are removed")
 
 
 def check_finite(record: Struct, *names: str) -> None:

@@ -14,6 +14,7 @@ from netslim import files
 from netslim.engine import score_channels
 from netslim.engine.cut import plan
 from netslim.experiment.job import Job
+from netslim.experiment.records import TrainRecord
 from netslim.experiment.stage import Finished
 from netslim.method.scores import Scores, needs_connections
 from netslim.slim_file import load, save
@@ -26,15 +27,15 @@ def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
 
     Args:
         images: the data module, which tells the number of classes.
-        done: the training, and the slim and fine-tune stages after it.
+        done: the training, and the slim stages and trainings after it.
 
     Raises:
         ValueError: a file is missing or damaged, or the code of the network has changed since.
     """
     trained, *rounds = done
     dense = job.network(num_classes=images.num_classes)
-    if rounds:  # also the plan of a second round is one of the dense network
-        return _whole(rounds[-1].folder, "slim.pt", lambda path: load(path, dense))
+    if rounds or _is_small(trained):  # also the plan of a second round is one of the dense network
+        return _whole([trained, *rounds][-1].folder, "slim.pt", lambda path: load(path, dense))
     weights = _whole(trained.folder, "weights.pt", files.read_tensors)
     try:
         dense.load_state_dict(weights)
@@ -44,6 +45,11 @@ def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:
             f"trained; remove the folder {trained.folder} to train anew ({error})"
         ) from None
     return dense
+
+
+def _is_small(trained: Finished) -> bool:
+    """Whether the network got smaller inside its training."""
+    return isinstance(trained.record, TrainRecord) and trained.record.cut is not None
 
 
 def save_slim(network: nn.Module, folder: Path) -> None:

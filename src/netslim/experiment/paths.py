@@ -124,16 +124,22 @@ def load_jobs(sweep: Path) -> list[records.FinishedJob]:
 def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
     job = records.read(path, records.JobRecord)
     train = stage_record(sweep / job.train, records.TrainRecord)
-    slim = stage_record(sweep / job.slim, records.SlimRecord)
+    slim = stage_record(sweep / job.slim, records.SlimRecord) if job.slim else None
     return records.FinishedJob(
         strength=job.strength,
-        ratio=slim.to_remove(job.target) if job.ratio is None else job.ratio,
+        ratio=records.cut_of(train, slim).to_remove(job.target) if job.ratio is None else job.ratio,
         target=job.target,
         seed=job.seed,
         train=train,
         slim=slim,
         finetune=stage_record(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
-        more=[stage_record(sweep / name, records.StageRecord) for name in job.more],
+        more=[stage_record(sweep / name, _kind(name)) for name in job.more],
         controls=[stage_record(sweep / name, records.ControlRecord) for name in job.controls],
+        method=job.method,
         command=job.command,
     )
+
+
+def _kind(name: str) -> type[records.StageRecord]:
+    """What the record of a stage beside the last round is: earlier rounds have those of the last one."""
+    return records.ROUNDS.get(name.partition("_")[0], records.StageRecord)

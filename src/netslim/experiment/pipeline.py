@@ -4,6 +4,9 @@
     L1 on γ beside      threshold,       same recipe,
     the loss            emit, measure    slim network
 
+Other schedules go through slim several times, with sparsity training between the rounds (retrain), or make the network
+smaller inside the training, where there is no slim stage.
+
 Each arrow is a stage with a folder under ``outputs/``: written once, skipped when finished, shared by all jobs that
 need it (three λ and two ratios train three times), resumed at the last whole epoch when it was killed. With several
 processes (``trainer=ddp``) both trainings are shared by all of them; rank 0 alone slims and writes.
@@ -18,23 +21,40 @@ from typing import Any
 import msgspec
 
 from netslim.data import identity, scan
-from netslim.experiment import paths, records
+from netslim.experiment import paths, records, shrinking
 from netslim.experiment.job import Job
-from netslim.experiment.records import ControlRecord, JobRecord
+from netslim.experiment.records import ControlRecord, JobRecord, SlimRecord, TrainRecord
 from netslim.experiment.stage import Finished, Stage, finish
-from netslim.experiment.stages import finetune, slim, train
+from netslim.experiment.stages import finetune, retrain, slim, train
 from netslim.files import write_json
+from netslim.method.schedules import sparse_epochs
 from netslim.training import distributed
 from netslim.training.loggers import log_final
 
 
+def check(job: Job) -> None:
+    """Refuse what can be known to be wrong before anything is computed.
+
+    Raises:
+        ValueError: a ratio, a schedule, or a control, that cannot be.
+    """
+    job.slimming(**job.amount, network="network", split="test")
+    stages_of(job)
+    if job.shrinks:
+        shrinking.check(job)
+
+
 def stages_of(job: Job) -> list[Stage]:
     """Everything that the job does, in order; a stage's name tells its folder before it is done."""
-    stages = [train(job)]
-    for amount in job.rounds():
+    stages, rounds = [train(job)], job.rounds()
+    for number, amount in enumerate(rounds, start=1):
         stages.append(slim(job, amount, after=stages))
-        if job.finetune_epochs:
+        if number < len(rounds) and sparse_epochs(job.schedule, job.epochs):
+            stages.append(retrain(job, amount, after=stages))
+        elif job.finetune_epochs:
             stages.append(finetune(job, amount, after=stages))
+    if job.shrinks and job.finetune_epochs:
+        stages.append(finetune(job, job.amount, after=stages))
     for make in (*job.controls, *job.stages):
         stages.append(make(job, tuple(stages)))
     return stages
@@ -47,8 +67,7 @@ def run(sweep: Path, job: Job) -> JobRecord:
     Raises:
         ValueError: what is asked for cannot be; it is refused before the first training as far as it can be known.
     """
-    job.rounds()
-    job.slimming(**job.amount)  # a bad ratio is refused before the training
+    check(job)
     runner = job.trainer(logger=False, callbacks=[], enable_checkpointing=False)
     processes = distributed.launch(runner, job.asked(), sweep)
     # Batches are per process: with another number of them it is another training.
@@ -75,7 +94,7 @@ def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:
     if earlier and set(controls) <= set(known):
         return earlier
     asked = {"lambda": job.strength, "ratio": job.ratio, "target": dict(job.target), "seed": job.seed}
-    others = {"more": more, "controls": list(dict.fromkeys([*known, *controls]))}
+    others = {"more": more, "controls": list(dict.fromkeys([*known, *controls])), "method": job.method}
     record = msgspec.convert({**asked, **stages, **others, "command": job.command}, JobRecord)
     if not earlier:
         _log(job, folder, main)
@@ -90,14 +109,21 @@ def _earlier(path: Path) -> JobRecord | None:
 
 def _log(job: Job, folder: Path, main: Mapping[str, Any]) -> None:
     """λ, ratio and seed beside what they led to, for every logger."""
-    train, slim, tuned, name = main["train"], main["slim"], main.get("finetune"), main["train"].metric.name
+    train, slim, tuned, name = main["train"], main.get("slim"), main.get("finetune"), main["train"].metric.name
+    small = records.cut_of(train, slim).small
     final = {
-        f"final/dense {name}": train.test.score,
-        f"final/pruned {name}": slim.small.test.score,
-        f"final/recalibrated {name}": slim.recalibrated.test.score,
+        **(_after_slimming(train, slim, name) if slim else {f"final/{name}": train.test.score}),
         **({f"final/fine-tuned {name}": tuned.test.score} if tuned else {}),
-        "final/parameters": slim.small.params,
-        "final/MACs": slim.small.macs,
+        "final/parameters": small.params,
+        "final/MACs": small.macs,
     }
     for make in job.loggers:
         log_final(make(folder), {"λ": job.strength, **job.amount, "seed": job.seed}, final)
+
+
+def _after_slimming(train: TrainRecord, slim: SlimRecord, name: str) -> dict[str, float]:
+    return {
+        f"final/dense {name}": train.test.score,
+        f"final/pruned {name}": slim.small.test.score,
+        f"final/recalibrated {name}": slim.recalibrated.test.score,
+    }

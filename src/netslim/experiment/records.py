@@ -16,7 +16,9 @@ from msgspec import Meta, Struct, field
 from netslim.experiment.measurements import (
     AtLeast0,
     AtLeast1,
+    Cut,
     Layer,
+    Left,
     Measured,
     Metric,
     Recalibrated,
@@ -24,6 +26,7 @@ from netslim.experiment.measurements import (
     Test,
     check_finite,
     check_positive,
+    check_removed,
 )
 from netslim.files import read_json
 
@@ -52,7 +55,12 @@ class StageRecord(Struct, kw_only=True, omit_defaults=True):
 
 
 class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
-    """Sparsity training. ``budget``: how far the penalty alone could move a γ; ``scales``: γ by layer."""
+    """Sparsity training.
+
+    ``budget``: how far the penalty alone could move a γ; None where the optimiser's steps do not tell, or where the
+    penalty ended earlier than the training. ``train_macs``: multiply-adds of all its steps. ``cut``: what is left of a
+    network that got smaller meanwhile; the test is that of the small one. ``scales``: γ by layer.
+    """
 
     network: str
     data: str
@@ -61,6 +69,8 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
     metric: Metric = Metric()
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
     test: Test
+    train_macs: AtLeast0 | None = None
+    cut: Cut | None = None
     run: Run
     scales: dict[str, list[float]] = {}
 
@@ -69,7 +79,7 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
         _check_epochs(self.epochs, self.metric)
 
 
-class SlimRecord(StageRecord, kw_only=True, omit_defaults=True):
+class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     """One threshold over all scores. ``threshold``: the largest score removed, ``unit``: what a score is.
 
     ``train``: the training that was slimmed. ``removed``, ``prunable``: channels, of the dense network in later rounds
@@ -91,33 +101,17 @@ class SlimRecord(StageRecord, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         check_finite(self, "threshold")
-        if self.removed > self.prunable:
-            raise ValueError(f"{self.removed} of {self.prunable} channels are removed")
-
-    def to_remove(self, target: dict[str, float]) -> float:
-        """The share of the dense network's cost that a target leaves no room for, 0..1."""
-        (name, left), dense = next(iter(target.items())), {"target_macs": self.dense.macs}
-        share = left if left <= 1 else left / dense.get(name, self.dense.params)
-        return max(0.0, round(1 - share, 9))
-
-    @property
-    def params_left(self) -> float:
-        """Share of the dense network's parameters, 0..1."""
-        return self.small.params / self.dense.params
-
-    @property
-    def macs_left(self) -> float:
-        """Share of the dense network's MACs; nan where none of its operations could be counted."""
-        return self.small.macs / self.dense.macs if self.dense.macs else math.nan
+        check_removed(self.removed, self.prunable)
 
 
 class FinetuneRecord(StageRecord, kw_only=True, omit_defaults=True):
-    """Fine-tuning of the network that the stage ``slim`` made."""
+    """Fine-tuning of the network that the stage ``slim`` made; or sparsity training of it, between two rounds."""
 
     slim: str = ""
     metric: Metric = Metric()
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
     test: Test
+    train_macs: AtLeast0 | None = None
     run: Run
 
     def __post_init__(self) -> None:
@@ -137,17 +131,30 @@ class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
     metric: Metric = Metric()
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
     test: Test
+    train_macs: AtLeast0 | None = None
     run: Run
 
     def __post_init__(self) -> None:
         _check_epochs(self.epochs, self.metric)
 
 
+ROUNDS: dict[str, type[StageRecord]] = {"slim": SlimRecord, "retrain": FinetuneRecord, "finetune": FinetuneRecord}
+
+
+def cut_of(train: TrainRecord, slim: SlimRecord | None) -> SlimRecord | Cut:
+    """What is left of the dense network: of the slim stage, or of the training in which it got smaller."""
+    found = slim or train.cut
+    if found is None:
+        raise ValueError(f"neither the training {train.name} nor a slim stage removes channels")
+    return found
+
+
 class JobRecord(Struct, kw_only=True, omit_defaults=True):
     """Which stages a job consists of, by the names of their folders.
 
     ``target``: what was asked for where ``ratio`` is None, such as {"target_macs": 0.5}.
-    ``more``: those beside the last round of training, slimming and fine-tuning: earlier rounds, own stages.
+    ``slim``: none where the network got smaller inside the training. ``more``: those beside the last round of training,
+    slimming and fine-tuning: earlier rounds, own stages. ``method``: the file of conf/method.
     ``controls``: what its result is compared with; they are no part of what makes it this job.
     """
 
@@ -156,10 +163,11 @@ class JobRecord(Struct, kw_only=True, omit_defaults=True):
     target: dict[str, float] = {}
     seed: int
     train: str
-    slim: str
+    slim: str | None
     finetune: str | None
     more: list[str] = []
     controls: list[str] = []
+    method: str = ""
     command: str
 
     def __post_init__(self) -> None:
@@ -178,14 +186,37 @@ class FinishedJob(Struct, kw_only=True):
     target: dict[str, float] = {}
     seed: int
     train: TrainRecord
-    slim: SlimRecord
+    slim: SlimRecord | None
     finetune: FinetuneRecord | None
     more: list[StageRecord] = []
     controls: list[ControlRecord] = []
+    method: str = ""
     command: str
 
     def __post_init__(self) -> None:
         _check_job(self)
+        cut_of(self.train, self.slim)
+
+    @property
+    def cut(self) -> SlimRecord | Cut:
+        """What is left of the dense network, and of which layers: of the last slim stage or of the training."""
+        return cut_of(self.train, self.slim)
+
+    @property
+    def trainings(self) -> list[TrainRecord | FinetuneRecord]:
+        """All that the job trained on the way to its result, in order; not its controls."""
+        rounds = [record for record in self.more if isinstance(record, FinetuneRecord) and record.stage in ROUNDS]
+        return [self.train, *rounds, *filter(None, [self.finetune])]
+
+    @property
+    def epochs_total(self) -> int:
+        return sum(len(training.epochs) for training in self.trainings)
+
+    @property
+    def train_macs(self) -> int | None:
+        """Multiply-adds of these trainings (measure/cost.py says what counts); None where one of them is not known."""
+        known = [training.train_macs for training in self.trainings if training.train_macs is not None]
+        return sum(known) if len(known) == len(self.trainings) else None
 
     @property
     def of(self) -> str:

@@ -1,10 +1,10 @@
-"""The three stages of the paper (section 3): training with sparsity, slimming, fine-tuning."""
+"""The stages of the paper (section 3): training with sparsity, slimming, fine-tuning, and training between rounds."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import lightning
 import msgspec
 from lightning import LightningModule
+from torch import nn
 
 from netslim import files
-from netslim.experiment import checks
+from netslim.experiment import checks, shrinking
 from netslim.experiment.fitting import finetuned, fit_task, make_task, test_of
 from netslim.experiment.job import Amount, Job
-from netslim.experiment.networks import network_after, save_slim, scores_of
+from netslim.experiment.networks import network_after, save_network, save_slim, scores_of
 from netslim.experiment.records import (
     FinetuneRecord,
     Layer,
@@ -31,21 +32,37 @@ from netslim.experiment.records import (
 from netslim.experiment.stage import Finished, Stage
 from netslim.measure.environment import describe_run
 from netslim.method.penalties import L1
+from netslim.method.schedules import most_per_cut, sparse_epochs
+from netslim.method.threshold import least
 from netslim.modules import bn_layers
 from netslim.training import distributed, task
 from netslim.training.measuring import IdleBench
 from netslim.training.slim_module import slim_module
+from netslim.training.training_cost import TrainingCost
 
 log = logging.getLogger("netslim")
 
 Done = Mapping[str, Finished]
+Work = Callable[[Path, Done], FinetuneRecord]
+Make = Callable[[nn.Module, Any, Finished], LightningModule]  # of a network, the data module and the training
 
 
 def train(job: Job) -> Stage:
-    """Sparsity training: the dense network, λ·Σ|γ| beside the loss."""
-    settings = {**job.settings["train"], "lambda": job.strength, "seed": job.seed, "epochs": job.epochs}
-    labels = {"lambda": job.strength, "seed": job.seed}
+    """Sparsity training: the dense network, λ·Σ|γ| beside the loss. One in which the network gets smaller is of one
+    ratio; the others are shared by the jobs of all ratios."""
+    settings: dict[str, Any] = {**job.settings["train"], "lambda": job.strength, "seed": job.seed, "epochs": job.epochs}
+    labels: dict[str, float] = {"lambda": job.strength, "seed": job.seed}
+    if job.shrinks:
+        settings = _joined(job.settings["slim"], settings, job.amount)
+        labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
     return Stage("train", (), settings, partial(_train, job), labels, TrainRecord, shared=True)
+
+
+def _joined(*settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All of these, and what stands in "identity" of any."""
+    identity = {key: value for each in settings for key, value in each.get("identity", {}).items()}
+    found = {key: value for each in settings for key, value in each.items()}
+    return {**found, "identity": identity} if identity else found
 
 
 def slim(job: Job, amount: Amount, after: Sequence[Stage]) -> Stage:
@@ -58,9 +75,26 @@ def slim(job: Job, amount: Amount, after: Sequence[Stage]) -> Stage:
 def finetune(job: Job, amount: Amount, after: Sequence[Stage]) -> Stage:
     """Fine-tuning: the slim network, the same recipe, no penalty."""
     more = {"slim": after[-1].name, "epochs": job.finetune_epochs, "seed": job.seed}
-    labels = {"lambda": job.strength, **amount, "seed": job.seed}
     settings = {**job.settings["finetune"], **more}
-    return Stage("finetune", _names(after), settings, partial(_finetune, job), labels, FinetuneRecord, shared=True)
+    work = partial(_train_on, job, partial(finetuned, job), job.finetune_epochs, 0.0)
+    return _on("finetune", job, amount, after, settings, work)
+
+
+def retrain(job: Job, amount: Amount, after: Sequence[Stage]) -> Stage:
+    """Sparsity training of the slim network between two rounds: the recipe of the first training, λ too."""
+    epochs = sparse_epochs(job.schedule, job.epochs)
+    more = {"slim": after[-1].name, "lambda": job.strength, "epochs": epochs, "seed": job.seed}
+    settings = {**job.settings["train"], **more}
+
+    def sparse(network: nn.Module, images: Any, trained: Finished) -> LightningModule:
+        return make_task(job, network, job.optimizer, job.strength)
+
+    return _on("retrain", job, amount, after, settings, partial(_train_on, job, sparse, epochs, job.strength))
+
+
+def _on(kind: str, job: Job, amount: Amount, after: Sequence[Stage], settings: Mapping[str, Any], work: Work) -> Stage:
+    labels = {"lambda": job.strength, **amount, "seed": job.seed}
+    return Stage(kind, _names(after), settings, work, labels, FinetuneRecord, shared=True)
 
 
 def _names(stages: Sequence[Stage]) -> tuple[str, ...]:
@@ -73,15 +107,18 @@ def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
     dense = job.network(num_classes=images.num_classes)
     module = make_task(job, dense, job.optimizer, job.strength)
     checks.check(job, module, images)
-    history, left = fit_task(job, folder, module, images, job.epochs, job.strength)
+    cost, gradual = TrainingCost(), [shrinking.callback(job, dense)] if job.shrinks else []
+    history, left = fit_task(job, folder, module, images, job.epochs, job.strength, gradual, cost)
+    cuts = [shrinking.cut(job, module, images, each, cost) for each in gradual]
     if distributed.is_rank_zero():
-        files.write_tensors(folder / "weights.pt", dense.state_dict())
+        save_network(dense, folder)
         files.write_json(folder / "scales.json", {name: bn.weight.tolist() for name, bn in bn_layers(dense).items()})
     return TrainRecord(
         network=job.network_name,
         data=getattr(images, "title", type(images).__name__),
         classes=images.num_classes,
-        budget=_budget(job, module, history.rates),
+        budget=None if cuts else _budget(job, module, history.rates),
+        cut=cuts[0] if cuts else None,
         **left,
     )
 
@@ -102,7 +139,7 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
         IdleBench(quiet, images, "test"),
         network="network",
         recalibration_batches=callback.recalibration_batches,
-        **callback.options,
+        **{**callback.options, **_limits(job, callback.options, network, before)},
     )
     save_slim(small.get_submodule("network"), folder)
     record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
@@ -113,12 +150,23 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
     return record
 
 
-def _finetune(job: Job, folder: Path, done: Done) -> FinetuneRecord:
+def _limits(job: Job, options: Mapping[str, Any], network: nn.Module, before: Sequence[SlimRecord]) -> dict[str, Any]:
+    """Where one cut may remove only a part of each layer. What it leaves over, the next round removes; the floors are
+    those of the dense network."""
+    most = most_per_cut(job.schedule)
+    if most >= 1:
+        return {}
+    now = {name: len(layer.weight) for name, layer in bn_layers(network).items()}
+    dense = {layer.name: layer.channels for layer in before[0].layers} if before else now
+    return {"floor": least(dense, options["floor"], options["most"]), "most": most, "strict": False}
+
+
+def _train_on(job: Job, make: Make, epochs: int, strength: float, folder: Path, done: Done) -> FinetuneRecord:
     lightning.seed_everything(job.seed, verbose=False)
     images = job.data(seed=job.seed)
     small = network_after(job, images, done.values())
-    module = finetuned(job, small, images, next(iter(done.values())))
-    _, left = fit_task(job, folder, module, images, job.finetune_epochs, strength=0.0)
+    module = make(small, images, next(iter(done.values())))
+    _, left = fit_task(job, folder, module, images, epochs, strength)
     if distributed.is_rank_zero():
         save_slim(small, folder)
     return FinetuneRecord(slim=list(done)[-1], **left)

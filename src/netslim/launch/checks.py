@@ -13,7 +13,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from netslim.experiment.pipeline import stages_of
+from netslim.experiment import pipeline
 from netslim.launch import command_line, config, errors, quiet
 from netslim.launch.trusted import targets
 from netslim.method.steps import checked_strength
@@ -67,8 +67,7 @@ def check(job: DictConfig) -> None:
     _check_name(settings.net)
     asked = config.job(settings, command="")
     checked_strength(asked.strength)
-    asked.slimming(**asked.amount, network="network", split="test")
-    stages_of(asked)
+    pipeline.check(asked)
     _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
 
 

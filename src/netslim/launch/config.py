@@ -19,7 +19,7 @@ from netslim.experiment.job import Job
 from netslim.experiment.records import TARGETS
 from netslim.launch import recorded
 from netslim.launch.settings import SETTINGS, unknown
-from netslim.method.schedules import OneShot
+from netslim.method.schedules import OneShot, Schedule
 from netslim.training.distillation import Distillation, check_distillation
 from netslim.training.lr_schedules import SCHEDULES
 
@@ -36,13 +36,14 @@ def job(cfg: DictConfig, command: str) -> Job:
     _check_added(cfg)
     _check_rates(cfg)
     optimizer, target = _partial(cfg, "optimizer"), _target(cfg)
+    schedule = _other(cfg, "schedule") or OneShot()
     return Job(
         strength=number(cfg, "lambda", float),
         ratio=None if target else number(cfg, "ratio", float),
         target=target,
         seed=number(cfg, "seed", int, least=0),
         epochs=number(cfg, "epochs", int, least=1),
-        finetune_epochs=number(cfg, "finetune.epochs", int, least=0),
+        finetune_epochs=_finetune_epochs(cfg, schedule),
         network=factory(cfg, "net"),
         network_name=_network_name(cfg),
         data=factory(cfg, "data"),
@@ -59,7 +60,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         command=command,
         penalty=_other(cfg, "penalty"),
         score=_other(cfg, "score"),
-        schedule=_other(cfg, "schedule") or OneShot(),
+        schedule=schedule,
         callbacks=tuple(_makers(cfg, "callbacks", ())),
         loggers=tuple(_named(each, f"logger.{name}", ("folder", None)) for name, each in (cfg.logger or {}).items()),
         controls=tuple(_makers(cfg, "controls", ("job", "stages"), CONTROLS)),
@@ -76,6 +77,14 @@ def _target(cfg: DictConfig) -> dict[str, float]:
         words = " and ".join(f"{key}={cfg[key]}" for key in given)
         raise ValueError(f"{words} both say how much is removed; give one of them (ratio=null takes a sweep's back)")
     return target
+
+
+def _finetune_epochs(cfg: DictConfig, schedule: Schedule) -> int:
+    """As they are asked for; else as many as the training has, and none where the network gets smaller inside it."""
+    if cfg.finetune.epochs is not None:
+        return int(number(cfg, "finetune.epochs", int, least=0))
+    inside = cfg.ratio is not None and not schedule.rounds(number(cfg, "ratio", float))
+    return 0 if inside else int(number(cfg, "epochs", int, least=1))
 
 
 def _check_rates(cfg: DictConfig) -> None:

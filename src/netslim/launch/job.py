@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from netslim.experiment import paths, pipeline
 from netslim.experiment.job import Job
-from netslim.experiment.records import TARGETS, FinetuneRecord, JobRecord
+from netslim.experiment.records import TARGETS, FinetuneRecord, JobRecord, TrainRecord
 from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, quiet
 from netslim.training import allocator, distributed
 
@@ -80,11 +80,16 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
 
 
 def _score(folder: Path, job: JobRecord) -> float:
-    """Validation score at the end of fine-tuning: what a search may look at; nan where there is none."""
-    if job.finetune is None:
+    """Validation score of the small network at the end of its last training: what a search may look at; nan where there
+    is none."""
+    last: TrainRecord | FinetuneRecord
+    if job.finetune is not None:
+        last = paths.stage_record(folder / job.finetune, FinetuneRecord)
+    elif job.slim is None:
+        last = paths.stage_record(folder / job.train, TrainRecord)
+    else:
         return math.nan
-    tuned = paths.stage_record(folder / job.finetune, FinetuneRecord)
-    return float(tuned.epochs[-1].get(f"val_{tuned.metric.name}", math.nan))
+    return float(last.epochs[-1].get(f"val_{last.metric.name}", math.nan))
 
 
 def _check_launcher(trainer: Callable[..., Trainer]) -> None:

@@ -37,14 +37,16 @@ def settings(cfg: DictConfig) -> dict[str, Plain]:
     for group, defaults in LATER.items():
         values[group] = {key: value for key, value in values[group].items() if defaults.get(key, ...) != value}
     chosen = {key: values[key] for key, default in DEFAULTS.items() if values[key] != default}
-    score = {key: chosen.pop(key) for key in ("score",) if key in chosen}
+    cut: Plain = {
+        key: chosen.pop(key) for key in ("score", "schedule") if key in chosen
+    }  # trainings are shared by them
     recipe = {**{key: values[key] for key in RECIPE}, **chosen}
     for group in ("data", "trainer"):
         own = recipe[group].items()
         recipe[group] = {key: value for key, value in own if f"{group}.{key}" not in paths.WITHOUT_EFFECT}
     return {
         "train": _written(recipe, cfg),
-        "slim": _written({"slimming": values["slimming"], **score}, cfg),
+        "slim": _written({"slimming": values["slimming"], **cut}, cfg),
         "finetune": {**_written(recipe, cfg), **_finetune(values["finetune"])},
     }
 

@@ -30,6 +30,24 @@ class Cost:
     uncounted: dict[str, int]
 
 
+FORWARD_PASSES = 3  # a training step costs one forward pass and two in gradients, of the inputs and of the weights
+
+
+def training_macs(macs: int, inputs: int) -> int:
+    """Multiply-adds of training on so many inputs: three forward passes of each.
+
+    The backward pass of a convolution or a linear layer is two products of the forward pass's size: its gradient with
+    respect to the inputs and with respect to the weights. The optimiser, and what is free in ``count``, is not counted.
+
+    Args:
+        macs: of one forward pass on one input.
+
+    >>> training_macs(macs=100, inputs=10)
+    3000
+    """
+    return FORWARD_PASSES * macs * inputs
+
+
 @torch.inference_mode(False)  # in it operations would come in other forms
 def count(model: nn.Module, example_input: Any) -> Cost:
     """Parameters and MACs of a forward pass in eval mode.

@@ -116,6 +116,17 @@ def _check_floor(number: object) -> None:
         raise ValueError(f"floor must be 0 or more channels, got {number!r}; a share of the layer is such as 0.05")
 
 
+def least(widths: Mapping[str, int], floor: Floor, most: float = 1.0) -> dict[str, int]:
+    """Channels that each layer keeps at least, of layers of these widths, where at most a share ``most`` is removed.
+
+    >>> least({"a": 20, "b": 3}, floor=0.1), least({"a": 20, "b": 3}, floor=1, most=0.5)
+    ({'a': 2, 'b': 1}, {'a': 10, 'b': 2})
+    """
+    counts = np.array(list(widths.values()))
+    floors = _floors({name: torch.empty(width) for name, width in widths.items()}, floor)
+    return dict(zip(widths, (counts - _spare(counts, floors, most)).tolist(), strict=True))
+
+
 def _floors(scores: Mapping[str, Tensor], floor: Floor) -> npt.NDArray[np.int64]:
     """Channels that each layer keeps at least, shape (layers,)."""
     least = [floor[name] if isinstance(floor, Mapping) else floor for name in scores]

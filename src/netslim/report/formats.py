@@ -163,12 +163,12 @@ def seeds_note(ns: Iterable[int]) -> str:
 
 
 def short(value: float) -> str:
-    """A large number for an axis.
+    """A large number for an axis or a table.
 
     >>> short(20035018), short(300000), short(750)
     ('20 M', '300 k', '750')
     """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.3g}"

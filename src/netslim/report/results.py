@@ -43,22 +43,37 @@ def mean_std(values: Iterable[float]) -> MeanStd | None:
 
 
 # Where a job is tested, in order. Each training is tested at its last epoch only.
-STAGES = ("dense", "after pruning", "after recalibration", "after fine-tuning")
+GRADUAL = "after gradual slimming"  # of a training in which the network got smaller: there is no dense network
+STAGES = ("dense", "after pruning", "after recalibration", GRADUAL, "after fine-tuning")
 
 
 def tests(job: FinishedJob) -> dict[str, Test | None]:
-    """The test at each of STAGES; None after fine-tuning where that was left out."""
-    tuned = job.finetune.test if job.finetune else None
-    return dict(zip(STAGES, (job.slim.dense.test, job.slim.small.test, job.slim.recalibrated.test, tuned), strict=True))
+    """The test at each of STAGES that the job can have; None after fine-tuning where that was left out."""
+    found: dict[str, Test | None] = {GRADUAL: job.train.test}
+    if job.slim is not None:
+        measured = job.slim.dense.test, job.slim.small.test, job.slim.recalibrated.test
+        found = dict(zip(STAGES, measured, strict=False))
+    return {**found, STAGES[-1]: job.finetune.test if job.finetune else None}
+
+
+def reached(jobs: Iterable[FinishedJob]) -> list[str]:
+    """Those of STAGES that any of the jobs can have, in order."""
+    known = {stage for job in jobs for stage in tests(job)}
+    return [stage for stage in STAGES if stage in known]
+
+
+def final(job: FinishedJob) -> tuple[str, Test]:
+    """The last test of a job, whatever its stages, and the stage that it is of."""
+    return [(stage, test) for stage, test in tests(job).items() if test][-1]
 
 
 ByStage = dict[str, MeanStd | None]
 
 
 def by_stage(jobs: Sequence[FinishedJob]) -> ByStage:
-    """The test at each stage, over the seeds."""
+    """The test at each stage that these jobs can have, over the seeds."""
     found = [tests(job) for job in jobs]
-    return {stage: mean_std(test.score for of in found if (test := of[stage])) for stage in STAGES}
+    return {stage: mean_std(test.score for of in found if (test := of.get(stage))) for stage in reached(jobs)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ def groups(jobs: Sequence[FinishedJob], origins: Sequence[str] | None = None) ->
         ValueError: two jobs of one group have the same λ, ratio and seed, so they cannot be told apart.
     """
     found: Found = {}
-    labels = _differences(jobs, named=False)
+    labels = _labels(jobs)
     if origins and len(set(origins)) > 1:
         labels = [", ".join(filter(None, pair)) for pair in zip(origins, labels, strict=True)]
     for job, label in zip(jobs, labels, strict=True):
@@ -169,11 +184,22 @@ def groups(jobs: Sequence[FinishedJob], origins: Sequence[str] | None = None) ->
         for a, b in itertools.pairwise(members):
             if _axes(a) == _axes(b):
                 raise ValueError(
-                    f"job lambda={a.strength} ratio={a.ratio} seed={a.seed} was recorded twice ({a.slim.name} and "
-                    f"{b.slim.name}): remove one of them"
+                    f"job lambda={a.strength} ratio={a.ratio} seed={a.seed} was recorded twice ({_cut_by(a)} and "
+                    f"{_cut_by(b)}): remove one of them"
                 )
         result.append(Group(", ".join(itertools.compress(key, several)), members))
     return result
+
+
+def _labels(jobs: Sequence[FinishedJob]) -> list[str]:
+    """The name of each job's method where there are several, and in which settings it differs from its like."""
+    found = [""] * len(jobs)
+    several = len({job.method for job in jobs}) > 1
+    for method in {job.method for job in jobs}:
+        places = [place for place, job in enumerate(jobs) if job.method == method]
+        for place, more in zip(places, _differences([jobs[place] for place in places], named=False), strict=True):
+            found[place] = ", ".join(filter(None, [(method or "no method") if several else "", more]))
+    return found
 
 
 def _split(found: Found, label: Callable[[Sequence[FinishedJob]], list[str]]) -> Found:
@@ -191,6 +217,10 @@ def _roots(jobs: Sequence[FinishedJob]) -> list[str]:
         return [""] * len(jobs)
     data = [job.train.settings.get("data", {}) for job in jobs]
     return [f"data.root={own['root']}" if "root" in own else "" for own in data]
+
+
+def _cut_by(job: FinishedJob) -> str:
+    return (job.slim or job.train).name
 
 
 def _axes(job: FinishedJob) -> tuple[float, float, int]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from netslim.experiment.records import FinishedJob, TrainRecord
-from netslim.report.results import SMALL, share_under, tests
+from netslim.report.results import SMALL, final, share_under, tests
 
 Row = dict[str, str | int | float | None]
 COLUMN = {
@@ -20,38 +20,41 @@ COLUMN = {
 
 def row(job: FinishedJob, label: str = "") -> Row:
     """One job as one flat row of the CSV. No time, date or machine: a resumed sweep gives the same bits."""
-    train, slim, tuned, metric = job.train, job.slim, job.finetune, job.train.metric.name
+    train, slim, tuned, metric, cut = job.train, job.slim, job.finetune, job.train.metric.name, job.cut
     cells: Row = {
         "part": label,
+        "method": job.method,
         "network": train.network,
         "data": train.data,
         "lambda": job.strength,
         "ratio": job.ratio,
         "seed": job.seed,
         "budget": train.budget,
-        "prunable": slim.prunable,
-        "removed": slim.removed,
-        "delivered_ratio": slim.removed / slim.prunable,
-        "threshold": slim.threshold,
+        "prunable": cut.prunable,
+        "removed": cut.removed,
+        "delivered_ratio": cut.removed / cut.prunable,
+        "threshold": slim.threshold if slim else None,
     }
     cells |= {f"scales_under_{bound:.0e}": share_under(train, bound) for bound in SMALL}
     for stage, record in (("train", train), ("finetune", tuned)):
         last = record.epochs[-1] if record else {}
         cells |= {f"{stage}_epochs": last.get("epoch")}
         cells |= {f"{stage}_last_{key}": last.get(key) for key in (f"train_{metric}", f"val_{metric}")}
-    for stage, test in tests(job).items():
-        name = COLUMN[stage]
+    for stage, name in COLUMN.items():
+        test = tests(job).get(stage)
         cells |= {
             f"{name}_correct": test.correct if test else None,
             f"{name}_total": test.total if test else None,
             f"{name}_{metric}": test.score if test else None,
             f"{name}_loss": test.loss if test else None,
         }
-    cells |= {"dense_params": slim.dense.params, "slim_params": slim.small.params, "params_left": slim.params_left}
-    cells |= {"dense_macs": slim.dense.macs, "slim_macs": slim.small.macs, "macs_left": slim.macs_left}
-    cells["kept"] = " ".join(str(layer.kept) for layer in slim.layers)
+    cells |= {f"final_{metric}": final(job)[1].score, "epochs_total": job.epochs_total, "train_macs": job.train_macs}
+    cells |= {"dense_params": cut.dense.params, "slim_params": cut.small.params, "params_left": cut.params_left}
+    cells |= {"dense_macs": cut.dense.macs, "slim_macs": cut.small.macs, "macs_left": cut.macs_left}
+    cells["kept"] = " ".join(str(layer.kept) for layer in cut.layers)
     cells |= {"ratio_of": job.of} if job.target else {}
-    return cells | {"train": train.name, "slim": slim.name, "finetune": tuned.name if tuned else None}
+    stages = {"train": train, "slim": slim, "finetune": tuned}
+    return cells | {kind: record.name if record else None for kind, record in stages.items()}
 
 
 def epochs(jobs: Iterable[tuple[str, FinishedJob]]) -> list[Row]:

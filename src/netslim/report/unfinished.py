@@ -40,7 +40,7 @@ def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
     words, made = shlex.split(job.command), settings(job)
     places = job.train.settings.get("identity", {}).keys()
     asked = job.target or {"ratio": job.ratio}
-    own = {"lambda": job.strength, **dict.fromkeys(("ratio", *TARGETS)), **asked, "seed": job.seed}
+    own: dict[str, Any] = {"lambda": job.strength, **dict.fromkeys(("ratio", *TARGETS)), **asked, "seed": job.seed}
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")
@@ -48,6 +48,9 @@ def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
             continue
         if key in own:
             if _parsed(value) != own[key]:
+                return False
+        elif key == "method" and job.method:
+            if value != job.method:
                 return False
         elif key in places:
             if override not in words:

@@ -14,6 +14,7 @@ from netslim.files import Record
 from netslim.measure.environment import describe_run
 from netslim.training import checkpoint, distributed
 from netslim.training.gamma_histogram import GammaHistogram
+from netslim.training.gradual import GradualSlimming
 from netslim.training.loggers import close, tensorboard
 from netslim.training.progress import EpochSeed, History, Progress
 from netslim.training.task import Metric, metric_of, record_of_test, score
@@ -35,7 +36,7 @@ def fit(
         loggers: make loggers from the folder (training/loggers.py).
         callbacks: beside netslim's own.
     """
-    told, history, done = describe_run(command), History(metric_of(module)), _epochs_done(folder, module)
+    told, history, done = describe_run(command), History(metric_of(module)), _epochs_done(folder, module, callbacks)
     own = [EpochSeed(seed), GammaHistogram(), history, Progress(folder.name.rsplit("_", 1)[0], history), _last(folder)]
     runner: Trainer = trainer(
         max_epochs=epochs,
@@ -52,10 +53,10 @@ def fit(
     return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
 
 
-def _epochs_done(folder: Path, module: LightningModule) -> int | None:
+def _epochs_done(folder: Path, module: LightningModule, callbacks: Sequence[Callback]) -> int | None:
     """How many epochs an earlier attempt left in the folder; None for none."""
-    path = folder / LAST
-    return distributed.on_rank_zero(lambda: checkpoint.epochs_done(path, module) if path.exists() else None)
+    path, shrinks = folder / LAST, any(isinstance(callback, GradualSlimming) for callback in callbacks)
+    return distributed.on_rank_zero(lambda: checkpoint.epochs_done(path, module, shrinks) if path.exists() else None)
 
 
 def _last(folder: Path) -> Callback:

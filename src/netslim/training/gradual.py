@@ -13,6 +13,7 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
@@ -23,9 +24,10 @@ from torch import nn
 from netslim.engine import select_channels, slim_in_place
 from netslim.engine.checks import check_coupling
 from netslim.engine.cut.in_place import follow_in_place, plan_data
-from netslim.method.ramp import check_ramp, cubic_ramp
+from netslim.method.gradual import Gradual
+from netslim.method.schedules import Schedule, most_per_cut
 from netslim.method.scores import Score
-from netslim.method.threshold import is_number
+from netslim.method.threshold import Floor, is_number, least
 from netslim.modules import bn_layers
 from netslim.training.measuring import FitBench
 from netslim.training.slim_module import example_for
@@ -43,11 +45,14 @@ class GradualSlimming(Callback):
     Args:
         ratio: share of the prunable channels of the dense network to remove, 0 < ratio < 1.
         start, end: the ramp, as shares of ``max_epochs``; default 0.05 to 0.5.
-        floor: channels that each layer keeps at least: a number, or a share of its dense width. Default 0.05.
+        schedule: in place of start, end and most: its ``during`` and ``most`` (method/schedules.py).
+        floor: channels that each layer keeps at least: a number, a share of its dense width (default 0.05), or layer
+            name -> number.
         most: the largest share of a layer that one cut may remove, default 0.5 (the paper's multi-pass rule); what a
             cut leaves over, the next one removes.
         network: attribute path of the network inside the module; default "" is the module itself.
-        example_input: one input batch; default as for ``Slimming``, from the validation loop.
+        example_input: one input batch; default as for ``Slimming``, from the validation loop, or the training's where
+            there is none.
         coupling, score: as for ``select_channels``; the score must need no data.
 
     Raises:
@@ -64,8 +69,9 @@ class GradualSlimming(Callback):
         *,
         start: float = 0.05,
         end: float = 0.5,
-        floor: float = 0.05,
+        floor: Floor = 0.05,
         most: float = 0.5,
+        schedule: Schedule | None = None,
         network: str = "",
         example_input: Any = None,
         coupling: Literal["keep", "group", "scatter"] = "keep",
@@ -73,11 +79,9 @@ class GradualSlimming(Callback):
     ) -> None:
         if not (is_number(ratio) and 0 < ratio < 1):
             raise ValueError(f"prune ratio {ratio} is outside 0 < ratio < 1; for 50 % give 0.5")
-        if not (is_number(most) and 0 < most <= 1):
-            raise ValueError(f"most={most} is no share of a layer; give more than 0 and at most 1, such as 0.5")
-        check_ramp(start, end)
         check_coupling(coupling)
-        self.ratio, self.start, self.end, self.most = ratio, start, end, most
+        self.ratio, self.schedule = ratio, schedule or Gradual(start, end, most)
+        self.most = most_per_cut(self.schedule)
         self.floor, self.network, self.example_input = floor, network, example_input
         self.options: dict[str, Any] = {"coupling": coupling, "score": score}
         self.prunable = self.removed = 0  # channels of the dense network
@@ -114,40 +118,38 @@ class GradualSlimming(Callback):
         network = pl_module.get_submodule(self.network)
         with isolate_rng():  # a look at the data must not change the training
             bench = FitBench(trainer, "val")
-            self._example = example_for(pl_module, self.network, self.example_input, lambda: bench.batch(pl_module))
+            batch = partial(bench.batch if bench.has_batches(pl_module) else bench.training_batch, pl_module)
+            self._example = example_for(pl_module, self.network, self.example_input, batch)
         if self._least:  # resumed
             return
-        widths = _widths(network)
-        self._least = {name: max(1, math.ceil(self.floor * w)) for name, w in widths.items()}
-        if self.floor >= 1:
-            self._least = dict.fromkeys(widths, int(self.floor))
+        self._least = {name: max(1, number) for name, number in least(_widths(network), self.floor).items()}
         # A ratio that cannot be reached is refused now.
         dense = select_channels(network, self.ratio, self._example, floor=self._least, **self.options)
         self.prunable = dense.prunable
+        if not dense.removed:
+            raise ValueError(f"ratio {self.ratio:g} of {self.prunable} channels is none; give a larger one")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._done(trainer, trainer.current_epoch - 1) == 1:
+        if trainer.current_epoch and self._gone(trainer, trainer.current_epoch - 1) > self.ratio - 1e-12:
             release(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.get_submodule(self.network)
-        done = self._done(trainer, trainer.current_epoch)
-        wanted = math.floor(self.ratio * done * self.prunable + 1e-9) - self.removed
+        wanted = math.floor(self._gone(trainer, trainer.current_epoch) * self.prunable + 1e-9) - self.removed
         if wanted > 0:
             self._cut(trainer, network, wanted)
         widths = {f"width/{name}": float(width) for name, width in _widths(network).items()}
         pl_module.log_dict(widths, sync_dist=True)
 
-    def _done(self, trainer: Trainer, epoch: int) -> float:
-        return cubic_ramp(epoch, trainer.max_epochs or 1, self.start, self.end)
+    def _gone(self, trainer: Trainer, epoch: int) -> float:
+        """The share of the dense network's channels that is gone at the end of an epoch."""
+        return self.schedule.during(self.ratio, epoch, trainer.max_epochs or 1)
 
     def _cut(self, trainer: Trainer, network: nn.Module, wanted: int) -> None:
         """Remove so many channels, or as many as the floors and ``most`` allow."""
-        least = {
-            name: max(self._least[name], math.ceil(width * (1 - self.most))) for name, width in _widths(network).items()
-        }
         left = select_channels(network, 0.0, self._example, **self.options).prunable
-        keep = select_channels(network, wanted / left, self._example, floor=least, strict=False, **self.options)
+        limits: dict[str, Any] = {"floor": self._least, "most": self.most, "strict": False}
+        keep = select_channels(network, wanted / left, self._example, **limits, **self.options)
         with _unwrapped(trainer):
             slim_in_place(network, keep, self._example, optimizers=trainer.optimizers)
         self.removed += keep.removed - keep.carried

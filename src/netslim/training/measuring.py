@@ -80,10 +80,22 @@ class FitBench:
             with generators_as_they_were(loop._combined_loader.flattened):
                 loop.run()
 
+    def has_batches(self, module: LightningModule) -> bool:
+        """Whether there is that loop; a data module without a validation split may give it an empty list."""
+        if self.split == "val" and not self.trainer.enable_validation:
+            return False
+        with _borrowed(self.trainer, module, self.split) as loop:
+            loop.setup_data()
+            return any(loader != [] for loader in loop._combined_loader.flattened)
+
     def batch(self, module: LightningModule) -> Any:
         with _borrowed(self.trainer, module, self.split) as loop:
             loop.setup_data()
             return _transferred(self.trainer, module, first_batch(loop._combined_loader.flattened[0]))
+
+    def training_batch(self, module: LightningModule) -> Any:
+        """The first batch of the training, as the module's training step gets it."""
+        return _transferred(self.trainer, module, self.first_training_batch)
 
     def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
         loaders = copy.copy(self.trainer.fit_loop._combined_loader)
@@ -123,7 +135,7 @@ class FitBench:
         context = self.trainer.precision_plugin.train_step_context()
         with _borrowed(self.trainer, module, "val"), unlogged(module), context:
             self.trainer.state.stage = RunningStage.TRAINING
-            batch = _transferred(self.trainer, module, self.first_training_batch)
+            batch = self.training_batch(module)
             module.training_step(*(batch, 0)[: len(inspect.signature(module.training_step).parameters)])
 
 

@@ -80,16 +80,17 @@ def ratios(
 
 @dataclass(frozen=True)
 class Point:
-    """What a network costs and what it can do."""
+    """What a network costs and what it can do; whether it is the dense one."""
 
     params: float
     macs: float
     result: MeanStd
+    dense: bool = False
 
 
 @dataclass(frozen=True)
 class Path:
-    """The networks of one λ, from the dense one to the smallest."""
+    """The networks of one λ, from the dense one, where there is one, to the smallest."""
 
     label: str
     points: Sequence[Point]
@@ -104,7 +105,8 @@ def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> F
             look = palette.series(index, len(paths))
             known = {getattr(point, size): point.result for point in path.points if getattr(point, size) > 0}
             canvas.points(ax, known, scale, label=path.label, **look)
-            _ring(ax, getattr(path.points[0], size), scale * path.points[0].result.mean)
+            for point in path.points[: path.points[0].dense]:
+                _ring(ax, getattr(point, size), scale * point.result.mean)
         _log(ax, name)
     axes[0].set_ylabel(metric)
     axes[1].set_ylabel("" if width >= canvas.NARROW else metric)

@@ -14,9 +14,10 @@ def drawing(groups: Sequence[Group]) -> Section:
     job = groups[0].jobs[0]
     epochs = len(job.train.epochs)
     tuned = f"{len(job.finetune.epochs)} epochs without the penalty" if job.finetune else "left out here"
+    ranked = f"all {job.cut.prunable} channels by {job.slim.unit if job.slim else 'their score'}, one threshold"
     boxes = [
         ("Train", f"{epochs} epochs; the loss gets λ·Σ|γ| on top"),
-        ("Rank", f"all {job.slim.prunable} channels by {job.slim.unit}, one threshold"),
+        ("Rank", ranked if job.slim else f"{ranked}, at the ends of epochs"),
         ("Remove", "the channels under it, from the network itself"),
         ("Fine-tune", tuned),
     ]

@@ -10,7 +10,16 @@ from netslim.experiment.records import FinishedJob
 from netslim.report import formats, intervals
 from netslim.report.figures import accuracy
 from netslim.report.render.document import Block, Fold, Lines, Picture, Points, Section, Table, Text
-from netslim.report.results import STAGES, Group, MeanStd, by_stage, mean_std, tests
+from netslim.report.results import (
+    STAGES,
+    Group,
+    MeanStd,
+    by_stage,
+    final,
+    mean_std,
+    reached,
+    tests,
+)
 from netslim.report.sections.verdict import Verdict
 
 Row = tuple[Group, float, float, list[FinishedJob]]  # group, ratio, λ, its jobs
@@ -55,21 +64,23 @@ def _sentences(groups: Sequence[Group]) -> list[str]:
 def main_table(groups: Sequence[Group]) -> Table:
     """What a reader looks for: the result first, the rest in `_every_stage`."""
     rows = _rows(groups)
-    stage = next(s for s in reversed(STAGES) if any(tests(job)[s] for *_, jobs in rows for job in jobs))
+    last = {final(job)[0] for *_, jobs in rows for job in jobs}
+    stage = last.pop() if len(last) == 1 else "at the end"
     table = Table(
-        head=[stage, "95 %", "ratio", "λ", "parameters", "MACs"],
-        rows=[_result(row, stage) for row in rows],
-        align="llllrr",
+        head=[stage, "95 %", "ratio", "λ", "parameters", "MACs", "epochs", "training"],
+        rows=[_result(row) for row in rows],
+        align="llllrrrr",
         caption=f"Test {_metrics(groups)} {stage}{_images(rows)}. Parameters and MACs: how many times fewer than in "
-        f"the dense network. {formats.seeds_note(len(jobs) for *_, jobs in rows)}",
+        "the dense network. Training: multiply-adds of all epochs, three forward passes per image. "
+        f"{formats.seeds_note(len(jobs) for *_, jobs in rows)}",
     )
     return _with_label(table, rows, groups)
 
 
-def _result(row: Row, stage: str) -> list[str]:
+def _result(row: Row) -> list[str]:
     group, ratio, strength, jobs = row
-    found = [test for job in jobs if (test := tests(job)[stage])]
-    slims = [job.slim for job in jobs]
+    found = [final(job)[1] for job in jobs]
+    slims = [job.cut for job in jobs]
     return [
         formats.unit(group.metric).cell(mean_std(test.score for test in found)),
         formats.interval(intervals.share(found)),
@@ -77,7 +88,15 @@ def _result(row: Row, stage: str) -> list[str]:
         formats.strength(strength),
         formats.times(sum(s.dense.params for s in slims), sum(s.small.params for s in slims)),
         formats.times(sum(s.dense.macs for s in slims), sum(s.small.macs for s in slims)),
+        *_spent(jobs),
     ]
+
+
+def _spent(jobs: Sequence[FinishedJob]) -> list[str]:
+    """Epochs, and multiply-adds of the trainings: of one job, the mean over the seeds."""
+    known = [job.train_macs for job in jobs if job.train_macs is not None]
+    epochs = sum(job.epochs_total for job in jobs) / len(jobs)
+    return [f"{epochs:g}", formats.short(sum(known) / len(known)) if known else formats.NONE]
 
 
 def _metrics(groups: Sequence[Group]) -> str:
@@ -104,10 +123,11 @@ def _with_label(table: Table, rows: Sequence[Row], groups: Sequence[Group]) -> T
 
 def _every_stage(groups: Sequence[Group]) -> Table:
     rows = _rows(groups)
+    stages = reached(job for *_, jobs in rows for job in jobs)
     table = Table(
-        head=["ratio", "λ", "n", *STAGES, "parameters left", "MACs left", "removed"],
-        rows=[_stages(row) for row in rows],
-        align="ll" + "r" * 8,
+        head=["ratio", "λ", "n", *stages, "parameters left", "MACs left", "removed"],
+        rows=[_stages(row, stages) for row in rows],
+        align="llr" + "r" * len(stages) + "rrr",
         caption=f"Test {_metrics(groups)}; a training is tested once, after its last epoch. Ratio: share of channels "
         "asked to go; removed: share that went. Parameters and MACs left, in % of the dense network.",
         grouped=True,
@@ -115,16 +135,16 @@ def _every_stage(groups: Sequence[Group]) -> Table:
     return _with_label(table, rows, groups)
 
 
-def _stages(row: Row) -> list[str]:
+def _stages(row: Row, stages: Sequence[str]) -> list[str]:
     """n, the test at every stage, what is left and what was removed."""
     group, ratio, strength, jobs = row
     cells = [formats.ratio(ratio, group.of), formats.strength(strength), str(len(jobs))]
-    for value in by_stage(jobs).values():
+    for value in map(by_stage(jobs).get, stages):
         own = f" (n = {value.n})" if value and value.n != len(jobs) else ""
         cells.append(formats.unit(group.metric).cell(value) + own)
-    cells.append(formats.percent(mean_std(job.slim.params_left for job in jobs), digits=1))
-    cells.append(formats.percent(mean_std(job.slim.macs_left for job in jobs), digits=1))
-    removed = [job.slim.removed / job.slim.prunable for job in jobs]
+    cells.append(formats.percent(mean_std(job.cut.params_left for job in jobs), digits=1))
+    cells.append(formats.percent(mean_std(job.cut.macs_left for job in jobs), digits=1))
+    removed = [job.cut.removed / job.cut.prunable for job in jobs]
     same = len(set(removed)) == 1  # the rule: k follows from the ratio, not from the seed
     return [*cells, formats.percent(mean_std(removed[:1] if same else removed))]
 
@@ -133,7 +153,9 @@ def _over_cost(groups: Sequence[Group]) -> Picture:
     """The test result over parameters and MACs: everything in the folder, the dense networks marked."""
     paths = [_path(group, strength) for group in groups for strength in group.lambdas]
     unit = formats.unit(groups[0].metric)
-    smallest = min((point for path in paths for point in path.points[1:]), key=lambda point: point.params)
+    smallest = min(
+        (point for path in paths for point in path.points if not point.dense), key=lambda point: point.params
+    )
     return Picture(
         name="cost",
         draw=partial(accuracy.cost, paths, metric=f"test {unit.axis}", scale=unit.scale),
@@ -152,9 +174,9 @@ def _path(group: Group, strength: float) -> accuracy.Path:
         if not jobs:
             continue
         known = {stage: value for stage, value in by_stage(jobs).items() if value}
-        slims = [job.slim for job in jobs]
-        if not points:
-            points.append(accuracy.Point(slims[0].dense.params, slims[0].dense.macs, known["dense"]))
+        slims = [job.cut for job in jobs]
+        if not points and "dense" in known:
+            points.append(accuracy.Point(slims[0].dense.params, slims[0].dense.macs, known["dense"], dense=True))
         params, macs = (
             sum(sizes) / len(slims) for sizes in zip(*((s.small.params, s.small.macs) for s in slims), strict=True)
         )
@@ -167,11 +189,11 @@ def _over_ratios(group: Group) -> Picture:
     panels: dict[str, dict[float, dict[float, MeanStd]]] = {}
     for strength in group.lambdas:
         cells = {ratio: by_stage(found) for ratio in group.ratios if (found := group.at(strength, ratio))}
-        dense = next(iter(cells.values()))["dense"]
+        dense = next(iter(cells.values())).get("dense")
         for stage in STAGES[1:]:
-            known = {ratio: value for ratio, stages in cells.items() if (value := stages[stage])}
-            if known and dense:
-                panels.setdefault(stage, {})[strength] = {0.0: dense, **known}
+            known = {ratio: value for ratio, stages in cells.items() if (value := stages.get(stage))}
+            if known:
+                panels.setdefault(stage, {})[strength] = {**({0.0: dense} if dense else {}), **known}
     unit, asked = formats.unit(group.metric), [formats.ratio(ratio, group.of) for ratio in group.ratios]
     return Picture(
         name=group.file("test-accuracy-over-ratios"),

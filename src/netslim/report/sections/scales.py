@@ -67,7 +67,7 @@ def _thresholds(group: Group, strength: float) -> dict[float, float]:
     return {
         ratio: value.mean
         for ratio, found in jobs.items()
-        if (value := mean_std(job.slim.threshold for job in found if job.slim.unit == "|γ|"))
+        if (value := mean_std(job.slim.threshold for job in found if job.slim and job.slim.unit == "|γ|"))
     }
 
 

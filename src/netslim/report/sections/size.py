@@ -15,7 +15,7 @@ Kept = dict[tuple[float, float], list[float]]  # (ratio, λ) -> channels kept in
 
 
 def channels(group: Group) -> list[Section]:
-    layers = group.jobs[0].slim.layers
+    layers = group.jobs[0].cut.layers
     jobs = {(ratio, s): found for ratio in group.ratios for s in group.lambdas if (found := group.at(s, ratio))}
     kept = {pair: _kept(found) for pair, found in jobs.items()}
     extremes = _extremes(layers, kept, group.of)
@@ -47,7 +47,7 @@ def channels(group: Group) -> list[Section]:
 
 
 def _kept(jobs: Sequence[FinishedJob]) -> list[float]:
-    columns = zip(*([layer.kept for layer in job.slim.layers] for job in jobs), strict=True)
+    columns = zip(*([layer.kept for layer in job.cut.layers] for job in jobs), strict=True)
     return [sum(column) / len(column) for column in columns]
 
 
@@ -73,7 +73,7 @@ def _widths(layers: Sequence[Layer], kept: Kept, of: str) -> Fold:
 
 
 def _cost_table(jobs: dict[tuple[float, float], list[FinishedJob]]) -> Table:
-    slims = [job.slim for found in jobs.values() for job in found]
+    slims = [job.cut for found in jobs.values() for job in found]
     dense = slims[0].dense
     uncounted = sorted({op for slim in slims for op in slim.uncounted})
     caption = (
@@ -94,7 +94,7 @@ def _cost_table(jobs: dict[tuple[float, float], list[FinishedJob]]) -> Table:
 
 def _cost(jobs: Sequence[FinishedJob]) -> list[str]:
     """Parameters and MACs, each as mean count and as share of the dense network."""
-    slims = [job.slim for job in jobs]
+    slims = [job.cut for job in jobs]
     return [
         formats.count(sum(slim.small.params for slim in slims) / len(slims)),
         f"{formats.percent(mean_std(slim.params_left for slim in slims))} %",

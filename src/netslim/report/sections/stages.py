@@ -8,10 +8,21 @@ from netslim.experiment.records import FinishedJob
 from netslim.report import formats
 from netslim.report.figures import accuracy
 from netslim.report.render.document import Block, Fold, Lines, Picture, Section, Table, Text
-from netslim.report.results import STAGES, ByStage, Group, by_stage, tests
+from netslim.report.results import ByStage, Group, by_stage, reached, tests
 from netslim.report.sections.training import title
 
 MANY = 12  # test lines of more jobs are folded
+AT_ONCE = (  # what to look for, and where it is in the paper
+    "Look for how far the {name} falls when the channels are removed, and how much of it comes back. Recalibration "
+    "re-estimates the means and variances of BatchNorm on training images; no weight changes.",
+    "In the paper: “Channel Pruning and Fine-tuning” in section 3, table 1 and figure 5. Recalibration is not in the "
+    "paper.",
+)
+GRADUALLY = (
+    "The channels were removed during the training, a few at the end of each epoch, so there is one network and one "
+    "test: that of the small network. Compare it with what one cut after a training keeps, at equal MACs.",
+    "Not in the paper, which removes all channels after the training.",
+)
 
 
 def test_per_ratio(group: Group) -> list[Section]:
@@ -22,20 +33,16 @@ def _section(group: Group, ratio: float) -> Section:
     jobs = {strength: found for strength in group.lambdas if (found := group.at(strength, ratio))}
     values = {strength: by_stage(found) for strength, found in jobs.items()}
     unit = formats.unit(group.metric)
-    text = (
-        f"Look for how far the {unit.name} falls when the channels are removed, and how much of it comes back. "
-        "Recalibration re-estimates the means and variances of BatchNorm on training images; no weight changes."
-    )
-    source = (
-        "In the paper: “Channel Pruning and Fine-tuning” in section 3, table 1 and figure 5. "
-        "Recalibration is not in the paper."
-    )
     every = [job for found in jobs.values() for job in found]
-    said = f"{_changes(values, unit)} {_removed(every)}"
+    text, source = AT_ONCE if any(job.slim for job in every) else GRADUALLY
+    text = text.format(name=unit.name)
+    said = " ".join(filter(None, [_changes(values, unit), _removed(every)]))
     blocks: list[Block] = [Text(text), Text(said), Text(source, quiet=True), _picture(group, ratio, values)]
     if len(group.seeds) > 1:
-        rows = [[formats.strength(s), *map(unit.cell, cells.values())] for s, cells in values.items()]
-        blocks.append(Table(["λ", *STAGES], rows, "lrrrr", f"Test {unit.axis.replace(', %', ' in %')}."))
+        stages = reached(every)
+        rows = [[formats.strength(s), *(unit.cell(cells.get(of)) for of in stages)] for s, cells in values.items()]
+        caption = f"Test {unit.axis.replace(', %', ' in %')}."
+        blocks.append(Table(["λ", *stages], rows, "l" + "r" * len(stages), caption))
     lines = Lines([line for job in every for line in _test_lines(job, several=len(group.seeds) > 1)])
     blocks.append(Fold(f"The test of all {len(every)} jobs", [lines]) if len(every) > MANY else lines)
     return Section(f"Test {title(group)} with Prune Ratio {formats.ratio(ratio, group.of)}", blocks)
@@ -46,7 +53,7 @@ def _picture(group: Group, ratio: float, values: dict[float, ByStage]) -> Pictur
     return Picture(
         name=group.file(f"test-accuracy-{'ratio' if group.of == 'channels' else group.of}-{100 * ratio:.8g}"),
         draw=partial(accuracy.stages, values, metric=f"test {unit.axis}", scale=unit.scale),
-        alt=f"Test {unit.name} by stage, a dot per λ. {_changes(values, unit)}",
+        alt=f"Test {unit.name} by stage, a dot per λ. {_changes(values, unit)}".strip(),
         caption=f"Test {unit.name} at each stage, prune ratio {formats.ratio(ratio, group.of)}. A training is tested "
         "once, after its last epoch.",
         data="results.csv",
@@ -60,16 +67,18 @@ def _changes(values: dict[float, ByStage], unit: formats.Unit) -> str:
         changes = [
             f"{unit.change(now.mean - dense.mean)} ({formats.label(strength)})"
             for strength, cells in values.items()
-            if (dense := cells["dense"]) and (now := cells[stage])
+            if (dense := cells.get("dense")) and (now := cells.get(stage))
         ]
         if changes:
             sentences.append(f"{stage} {formats.few(changes)}")
     points = ", in points" if unit.percent else ""
+    if not sentences:
+        return ""
     return f"Change of the test {unit.name} against the dense network{points}: {'; '.join(sentences)}."
 
 
 def _removed(jobs: list[FinishedJob]) -> str:
-    pairs = sorted({(job.slim.removed, job.slim.prunable) for job in jobs})
+    pairs = sorted({(job.cut.removed, job.cut.prunable) for job in jobs})
     counts = [
         f"{formats.count(removed)} of {formats.count(prunable)} ({100 * removed / prunable:.2f} %)"
         for removed, prunable in pairs

@@ -27,7 +27,7 @@ class Cut:
     jobs: list[FinishedJob]
 
     def tests(self, stage: str) -> list[Test]:
-        return [test for job in self.jobs if (test := tests(job)[stage])]
+        return [test for job in self.jobs if (test := tests(job).get(stage))]
 
     @property
     def final(self) -> list[Test]:
@@ -36,26 +36,26 @@ class Cut:
 
     @property
     def dead(self) -> float | None:
-        """Share of the trained network's |γ| under DEAD."""
-        found = mean_std(share_under(job.train, DEAD) for job in self.jobs if scales(job.train))
+        """Share of the trained network's |γ| under DEAD; not known where channels were removed as it was trained."""
+        found = mean_std(share_under(job.train, DEAD) for job in self.jobs if job.slim and scales(job.train))
         return found.mean if found else None
 
     @property
     def removed(self) -> float:
-        return mean([job.slim.removed / job.slim.prunable for job in self.jobs])
+        return mean([job.cut.removed / job.cut.prunable for job in self.jobs])
 
     def times(self, what: str) -> str:
         """How many times fewer "params" or "macs" than the dense network, over the seeds."""
         small, dense = (
             mean([getattr(size, what) for size in sizes])
-            for sizes in ([job.slim.small for job in self.jobs], [job.slim.dense for job in self.jobs])
+            for sizes in ([job.cut.small for job in self.jobs], [job.cut.dense for job in self.jobs])
         )
         return f"{dense / small:.1f}" if small else "infinitely many"
 
     @property
     def narrowest(self) -> Layer:
         """The layer that keeps the fewest channels."""
-        return min(self.jobs[0].slim.layers, key=lambda layer: (layer.kept, layer.kept / layer.channels))
+        return min(self.jobs[0].cut.layers, key=lambda layer: (layer.kept, layer.kept / layer.channels))
 
 
 def mean(values: list[float]) -> float:
@@ -72,16 +72,19 @@ class Verdict:
     def __init__(self, group: Group) -> None:
         self.group = group
         self.unit = formats.unit(group.metric)
+        self.gradual = not any(job.slim for job in group.jobs if job.ratio > 0)
         pairs = [(ratio, strength) for ratio in group.ratios for strength in group.lambdas if ratio > 0]
         self.cuts = [Cut(*pair, jobs) for pair in pairs if (jobs := group.at(pair[1], pair[0]))]
-        self.reference = self._reference()
 
     def sentences(self) -> list[str]:
         if not self.cuts:
             return [NO_CUT]
+        if self.gradual:
+            return [self.while_training()]
         return [self.deepest_cut(), self.without_penalty(), self.deepest_ratio(), self.next_step()]
 
-    def _reference(self) -> Cut:
+    @cached_property
+    def reference(self) -> Cut:
         """The dense network that cuts are measured against: of λ = 0 where there is one, else the best."""
         trained = [Cut(0.0, s, [job for job in self.group.jobs if job.strength == s]) for s in self.group.lambdas]
         return trained[0] if trained[0].strength == 0 else min(trained, key=lambda cut: -self._good(cut.tests("dense")))
@@ -168,6 +171,17 @@ class Verdict:
             f"The deepest ratio, {formats.ratio(cut.ratio, self.group.of)}, {holds} with {self._shown(cut.final)} at "
             f"best ({formats.label(cut.strength)}){self._guessing(cut)}: {_dead(cut)}; the narrowest layer, "
             f"{layer.name}, keeps {layer.kept} of {layer.channels} channels."
+        )
+
+    def while_training(self) -> str:
+        """Of a network that got smaller while it was trained: there is no dense one to compare with."""
+        cut = self.deepest
+        layer = cut.narrowest
+        return (
+            f"Slimming during the training to {formats.ratio(cut.ratio)} ends with {self._shown(cut.final)} "
+            f"{self.unit.name} ({formats.label(cut.strength)}){self._guessing(cut)}, with {cut.times('params')} times "
+            f"fewer parameters and {cut.times('macs')} times fewer MACs than the dense network, which was not trained "
+            f"here; the narrowest layer, {layer.name}, keeps {layer.kept} of {layer.channels} channels."
         )
 
     def next_step(self) -> str:
