@@ -31,7 +31,7 @@ def check(job: Job) -> None:
         )
     if job.distillation is not None:
         raise ValueError(
-            "finetune.distill: the network gets smaller inside its training, so there is no dense one that could teach; "
+            "finetune.distill: the network gets smaller inside its training, so there is no dense one to teach; "
             "set it to 0, or choose schedule=one_shot"
         )
     if job.score is not None and job.score.needs_data:
