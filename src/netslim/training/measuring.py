@@ -93,10 +93,6 @@ class FitBench:
             loop.setup_data()
             return _transferred(self.trainer, module, first_batch(loop._combined_loader.flattened[0]))
 
-    def training_batch(self, module: LightningModule) -> Any:
-        """The first batch of the training, as the module's training step gets it."""
-        return _transferred(self.trainer, module, self.first_training_batch)
-
     def recalibrate(self, module: LightningModule, through: nn.Module, batches: int, example: Any) -> None:
         loaders = copy.copy(self.trainer.fit_loop._combined_loader)
         assert loaders is not None
@@ -135,7 +131,7 @@ class FitBench:
         context = self.trainer.precision_plugin.train_step_context()
         with _borrowed(self.trainer, module, "val"), unlogged(module), context:
             self.trainer.state.stage = RunningStage.TRAINING
-            batch = self.training_batch(module)
+            batch = _transferred(self.trainer, module, self.first_training_batch)
             module.training_step(*(batch, 0)[: len(inspect.signature(module.training_step).parameters)])
 
 
