@@ -11,7 +11,7 @@ from netslim.engine.graph import streams
 from netslim.engine.graph.flows import AllToAll, Balance, PerChannel, Scattered
 from netslim.engine.graph.graph import Graph
 from netslim.engine.ops import table
-from netslim.engine.ops.channel_ids import Ids, Weight
+from netslim.engine.ops.channel_ids import Ids, Weight, shrink
 from netslim.engine.trace.tape import Tape, unread_aliases
 from netslim.modules import Network
 
@@ -99,7 +99,7 @@ class Builder:
             self.graph.balances[self.position] = Balance(list(sides), droppable=False)
 
     def demand(self, why: str, ids: Tensor) -> None:
-        self.graph.demands.append((why, ids.unique()))
+        self.graph.demands.append((why, shrink(ids).unique()))
 
     def pin(self, why: str, ids: Tensor) -> None:
         self.graph.pins.append((why, ids.flatten()))

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from netslim.engine.trace import meta_kernels
-from netslim.engine.trace.outside import CAME_IN, attached
+from netslim.engine.trace.made_up import MadeUp
+from netslim.engine.trace.outside import CAME_IN, Answers, Overheard, attached
 from netslim.engine.trace.survivors import held_elsewhere
 from netslim.engine.trace.tape import ALIASED, SCATTER, Node, Ref, Tape, is_own, is_own_selection
 from netslim.modules import Network
@@ -38,7 +39,8 @@ class Writer(TorchDispatchMode):
         self.known: dict[Any, Node] = {}  # what earlier runs did
         self.scattered: dict[int, Node] = {}  # output of a BN layer that scatters -> the layer
         self.memory: dict[int, list[Tensor]] = {}  # also keeps all tensors alive, so that id() stays unique
-        self.attached = set[int]() if tape.on_meta else attached(network)
+        self.made_up = MadeUp() if tape.made_up else None
+        self.attached = attached(network) if self.has_numbers else set[int]()
         tape.state = {self.add(tensor): name for name, tensor in network.state.items()}
 
     def start(self, inputs: list[Tensor]) -> None:
@@ -56,6 +58,11 @@ class Writer(TorchDispatchMode):
             self.call(tensor, number)
 
     @property
+    def has_numbers(self) -> bool:
+        """Do some tensors hold numbers that code could read?"""
+        return self.tape.made_up or not self.tape.on_meta
+
+    @property
     def given(self) -> set[int]:
         """What no operation makes: parameters, buffers, inputs."""
         return {*self.tape.state, *self.tape.inputs}
@@ -65,9 +72,14 @@ class Writer(TorchDispatchMode):
         reads = sorted(numbers - self.given)
         self.write(Node(NO_OP, why, tuple(map(Ref, reads)), {}, reads, [], module), [])
 
+    def overhear(self, answers: Answers) -> Overheard:
+        return Overheard(self.read_outside, self.module, answers)
+
     def read_outside(self, way: str, tensor: Tensor) -> None:
         """A tensor's values leave torch."""
         if id(tensor) in self.number:
+            if self.made_up and self.number[id(tensor)] in self.made_up.numbers:
+                raise TypeError("the values of a tensor are read outside torch")
             self.reads(way, {self.number[id(tensor)]}, self.module())
 
     def came_in(self) -> None:
@@ -99,9 +111,9 @@ class Writer(TorchDispatchMode):
 
     def add_outer(self, tensor: Tensor) -> None:
         """A tensor that no recorded operation made, nor plain numbers."""
-        if self.tape.on_meta and tensor.is_meta:
+        if not self.has_numbers and tensor.is_meta:
             raise TypeError("a tensor comes from outside torch, whose values matter")
-        if tensor.dim() > 0 and not self.tape.on_meta and id(tensor) not in self.attached:
+        if tensor.dim() > 0 and self.has_numbers and id(tensor) not in self.attached:
             self.came_in()
         self.add_made(tensor)
 
@@ -123,7 +135,7 @@ class Writer(TorchDispatchMode):
             if id(value) not in self.number:
                 self.add_outer(value)
             reads.append(self.number[id(value)])
-            if self.tape.on_meta and value.device == meta_kernels.META and not value.is_floating_point():
+            if not self.has_numbers and value.device == meta_kernels.META and not value.is_floating_point():
                 raise TypeError("the values of an integer tensor matter")
             return Ref(reads[-1])
         if isinstance(value, (list, tuple)) and value and type(value[0]) is not int:  # a list of sizes holds no tensors
@@ -142,6 +154,8 @@ class Writer(TorchDispatchMode):
         node.args = tuple([self.refs(item, node.reads) if isinstance(item, nested) else item for item in args])
         if kwargs:
             node.kwargs = {key: self.refs(value, node.reads) for key, value in kwargs.items()}
+        if self.made_up:
+            self.made_up.check(node, args)
         try:
             result = self.compute(node, args, kwargs, bool(overwritten))
         except Exception as error:
@@ -160,7 +174,10 @@ class Writer(TorchDispatchMode):
             self.call(result, node.reads[0])
             return result
         outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
-        self.write(node, [out for out in outs if isinstance(out, Tensor)])
+        outs = [out for out in outs if isinstance(out, Tensor)]
+        self.write(node, outs)
+        if self.made_up:
+            self.made_up.note(node, args, outs)
         for i in overwritten:
             if i < len(args):
                 self.overwrite_aliases(args[i], node)
@@ -169,7 +186,10 @@ class Writer(TorchDispatchMode):
     def compute(self, node: Node, args: Any, kwargs: Any, in_place: bool) -> Any:
         if self.kernels is None:
             return node.op(*args, **kwargs)
-        return meta_kernels.infer(self.kernels(node.name), node.op, args, kwargs, in_place)
+        shortcut = self.kernels(node.name)
+        if self.made_up and not in_place:
+            return self.made_up.compute(shortcut, node.op, args, kwargs)
+        return meta_kernels.infer(shortcut, node.op, args, kwargs, in_place)
 
     def scattering_norm(self, node: Node) -> Node | None:
         """The BN layer that this operation scatters: the last but one, zeros(width).index_copy(1, places, x)."""

@@ -31,7 +31,7 @@ def suffice(network: Network, inputs: Sequence[Tensor]) -> bool:
     return plain and len(kinds) == 1 and all(dtype.is_floating_point for dtype, _ in kinds)
 
 
-def infer(shortcut: Shortcut | None, func: Any, args: Any, kwargs: Any, in_place: bool) -> Any:
+def infer(shortcut: Shortcut | None, func: Any, args: Any, kwargs: Any, in_place: bool = False) -> Any:
     """The result of an operation: by its shortcut, or by PyTorch."""
     result = shortcut(*args) if shortcut is not None and not kwargs else None
     if result is None or (in_place and result.shape != args[0].shape):

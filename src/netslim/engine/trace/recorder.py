@@ -10,6 +10,7 @@ recorded again afterwards, in the same runs, and compared (replay.py).
 from __future__ import annotations
 
 import dis
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from netslim.engine.trace import meta_kernels
 from netslim.engine.trace.branches import untaken
 from netslim.engine.trace.dispatch import Kernels, Rescue, Writer
 from netslim.engine.trace.modes import ONE_AT_A_TIME, no_numbers, note_questions, note_running, tracing_modes
-from netslim.engine.trace.outside import Answers, Overheard
+from netslim.engine.trace.outside import Answers
 from netslim.engine.trace.random_state import kept_generators
 from netslim.engine.trace.survivors import computed, held_elsewhere, outliving, unexpected, withdraw
 from netslim.engine.trace.tape import Run, Tape
@@ -38,6 +39,7 @@ def record(
     passes: list[Run] | None = None,
     kernels: Kernels | None = None,
     rescue: Rescue | None = None,
+    made_up: bool = False,
 ) -> tuple[Tape, str]:
     """Run the model and write down what it did.
 
@@ -45,12 +47,13 @@ def record(
     run in each of these modes, and what the later runs do beside the first is written behind it. passes: instead,
     those of another recording. kernels: the model's parameters and floating-point buffers are on the meta device; the
     input is put there, and operations that have a shortcut take it. rescue: what to go on with where an operation
-    fails, if anything; what it was is on the tape as a failure.
+    fails, if anything; what it was is on the tape as a failure. made_up: an operation that needs numbers and has
+    none gets made-up ones.
 
     Returns the tape and an error message, empty if all runs came to their end. The random state is restored; the tape
     of a run that failed holds the operations up to the failure.
     """
-    tape = Tape(on_meta=kernels is not None)
+    tape = Tape(on_meta=kernels is not None, made_up=made_up)
     with ONE_AT_A_TIME:
         recording = _Recording(network, example_input, Writer(tape, network, kernels, rescue))
         try:
@@ -128,7 +131,8 @@ class _Recording:
             torch.set_grad_enabled(run.gradients),
             note_questions(modules) as asked,
             note_running(modules, self.writer.running, self.ran),
-            no_numbers() if tape.on_meta else Overheard(self.writer.read_outside, self.writer.module, answers),
+            no_numbers() if tape.on_meta else nullcontext(),
+            self.writer.overhear(answers) if self.writer.has_numbers else nullcontext(),
             self.writer,
         ):
             result = computed(call(self.network.model, given))

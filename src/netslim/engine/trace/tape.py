@@ -62,7 +62,8 @@ class Tape:
     held: list[tuple[str, int]] = field(default_factory=list)  # why, and what code may read that was not run
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
     numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
-    on_meta: bool = False  # run without numbers (shapes.py)
+    on_meta: bool = False  # run without numbers (meta_kernels.py)
+    made_up: bool = False  # and with made-up ones where it needs some (made_up.py)
     passes: list[Run] = field(default_factory=list)  # how the network was run
     runs: list[int] = field(default_factory=list)  # where on the tape what is new in each run begins
     failures: dict[int, str] = field(default_factory=dict)  # position of an operation that failed -> its error

@@ -22,6 +22,7 @@ from netslim.engine.verify.prove import Proved
 from netslim.modules import Network, tensors_in
 
 MODES = ((True, False), (False,), (True,))
+NUMBERS = ("none", "made up", "its own")  # that the network runs with; the first that is enough
 
 
 def analyse(network: Network, example_input: Any, scattering: Mapping[str, str] | None = None) -> Graph:
@@ -30,7 +31,8 @@ def analyse(network: Network, example_input: Any, scattering: Mapping[str, str] 
     scattering: BN layers whose channels need not be those of the streams that they write (streams.can_scatter).
 
     In both modes, where the model's own code asks which it is in; in one of them, where it cannot run in the other.
-    Without numbers (meta_kernels.py) where that is enough; if such a run fails, with numbers, for the true reason.
+    Without numbers (meta_kernels.py) where that is enough, with some that are made up (made_up.py) where that is; if
+    such a run fails, with its own, for the true reason.
 
     Raises:
         ValueError: the model does not run on the example input, or gives nothing back.
@@ -40,10 +42,10 @@ def analyse(network: Network, example_input: Any, scattering: Mapping[str, str] 
     inputs = tensors_in(example_input)
     errors = {}
     for modes in MODES:
-        for on_meta in (True, False) if meta_kernels.suffice(network, inputs) else (False,):
-            look = emit.outline(network, emit.Changes(), on_meta)
-            kernels = table.shortcut if on_meta else None
-            recorded, errors[modes] = record(look, example_input, modes=modes, kernels=kernels)
+        for numbers in NUMBERS if meta_kernels.suffice(network, inputs) else NUMBERS[-1:]:
+            kernels, made_up = None if numbers == "its own" else table.shortcut, numbers == "made up"
+            look = emit.outline(network, emit.Changes(), kernels is not None)
+            recorded, errors[modes] = record(look, example_input, modes=modes, kernels=kernels, made_up=made_up)
             if not errors[modes]:
                 graph = graph_of(network, recorded, scattering or {})
                 check_demanded(network, graph.demands)

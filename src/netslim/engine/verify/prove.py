@@ -80,7 +80,9 @@ def _try(network: Network, graph: Graph, state: Proved, example_input: Any) -> R
     look = emit.outline(network, state.changes, tape.on_meta)
     if tape.on_meta:
         made = rescue(graph, state.exist)
-        recorded = record(look, example_input, passes=tape.passes, kernels=table.shortcut, rescue=made)
+        recorded = record(
+            look, example_input, passes=tape.passes, kernels=table.shortcut, rescue=made, made_up=tape.made_up
+        )
     else:
         recorded = record(look, example_input, passes=tape.passes)
     reordered = {name for name, _ in state.orders.order}
