@@ -17,7 +17,7 @@ from pathlib import Path
 from netslim import files
 from netslim.experiment import paths
 from netslim.experiment.records import FinishedJob, SweepRecord
-from netslim.report import results, table, unfinished
+from netslim.report import controls, results, table, unfinished
 from netslim.report.render import images, latex, markdown, page
 from netslim.report.render.document import Document, Picture
 from netslim.report.render.images import Image
@@ -97,7 +97,8 @@ def _write_numbers(folder: Path, groups: Sequence[Group]) -> None:
     """The tidy tables; a training that several jobs share is in them once."""
     labelled = [(group.label, job) for group in groups for job in group.jobs]
     trained = {(label, job.train.name): (label, job.train) for label, job in labelled}
-    files.write_text(folder / "results.csv", table.to_csv(table.row(job, label) for label, job in labelled))
+    results = [*(table.row(job, label) for label, job in labelled), *controls.rows(groups)]
+    files.write_text(folder / "results.csv", table.to_csv(results))
     files.write_text(folder / "epochs.csv", table.to_csv(table.epochs(labelled)))
     rows = (row for label, train in trained.values() for row in table.scales(train, label))
     files.write_text(folder / "scales.csv", table.to_csv(rows))

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from netslim.experiment.records import FinishedJob, TrainRecord
+from netslim.experiment.records import ControlRecord, Epoch, FinishedJob, TrainRecord
 from netslim.report.results import SMALL, final, share_under, tests
 
 Row = dict[str, str | int | float | None]
@@ -59,11 +59,13 @@ def row(job: FinishedJob, label: str = "") -> Row:
 
 def epochs(jobs: Iterable[tuple[str, FinishedJob]]) -> list[Row]:
     """One row per epoch of every training of (group label, job) pairs, with the columns that any of them has."""
-    trainings = {}
+    trainings: dict[tuple[str, str], tuple[str, str, FinishedJob | ControlRecord, list[Epoch]]] = {}
     for label, job in jobs:
         trainings[label, job.train.name] = (label, "train", job, job.train.epochs)
         if job.finetune:
             trainings[label, job.finetune.name] = (label, "finetune", job, job.finetune.epochs)
+        for control in job.controls:
+            trainings["", control.name] = ("", control.stage, control, control.epochs)
     columns = dict.fromkeys(column for *_, history in trainings.values() for row in history for column in row)
     rows: list[Row] = [
         {

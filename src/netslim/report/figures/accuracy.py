@@ -90,19 +90,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Path:
-    """The networks of one λ, from the dense one, where there is one, to the smallest."""
+    """The networks of one λ, from the dense one, where there is one, to the smallest; or those of one control."""
 
     label: str
     points: Sequence[Point]
+    control: bool = False
 
 
 @canvas.drawn
 def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> Figure:
     """The test result over MACs and over parameters, both on logarithmic axes; a ring marks each dense network."""
     figure, axes = canvas.panels(2, 2, width=width, height=3.1, sharey=True)
+    methods = sum(not path.control for path in paths)  # they come first
     for ax, size, name in zip(axes, ("params", "macs"), ("parameters", "MACs for one input"), strict=True):
         for index, path in enumerate(paths):
-            look = palette.series(index, len(paths))
+            look = palette.control(index - methods) if path.control else palette.series(index, methods)
             known = {getattr(point, size): point.result for point in path.points if getattr(point, size) > 0}
             canvas.points(ax, known, scale, label=path.label, **look)
             for point in path.points[: path.points[0].dense]:
@@ -110,7 +112,7 @@ def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> F
         _log(ax, name)
     axes[0].set_ylabel(metric)
     axes[1].set_ylabel("" if width >= canvas.NARROW else metric)
-    canvas.legend(figure, axes)
+    canvas.legend(figure, axes, always=[path.label for path in paths if path.control])
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any
@@ -92,12 +92,17 @@ def line(ax: Axes, epochs: Sequence[int], values: Sequence[MeanStd], scale: floa
         ax.fill_between(epochs, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend for all panels, above them and no wider than the picture: every label once, in order."""
+def legend(figure: Figure, axes: Sequence[Axes], always: Collection[str] = ()) -> None:
+    """One legend for all panels, above them and no wider than the picture: every label once, in order.
+
+    always: labels that are there however many others there are.
+    """
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    if len(entries) > MOST:
-        step = -(-(len(entries) - 1) // (MOST - 1))
-        entries = dict([*list(entries.items())[:-1:step], list(entries.items())[-1]])
+    thinned = [item for item in entries.items() if item[0] not in always]
+    if len(thinned) > MOST:
+        step = -(-(len(thinned) - 1) // (MOST - 1))
+        named = dict([*thinned[:-1:step], thinned[-1]])
+        entries = {text: handle for text, handle in entries.items() if text in named or text in always}
     if not entries:
         return
     width = figure.get_figwidth()

@@ -32,6 +32,12 @@ def series(index: int, of: int) -> dict[str, Any]:
     }
 
 
+def control(index: int) -> dict[str, Any]:
+    """The look of a control: grey, dotted, hollow markers of its own."""
+    look = {"color": QUIET, "linestyle": ":", "markersize": 6, "markerfacecolor": "none"}
+    return look | {"marker": MARKERS[-1 - index % len(MARKERS)]}
+
+
 def shade(share: float) -> str:
     """The colour of a share, 0..1, in a heat map: ink stays readable on it.
 

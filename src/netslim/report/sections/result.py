@@ -8,6 +8,7 @@ from functools import partial
 
 from netslim.experiment.records import FinishedJob
 from netslim.report import formats, intervals
+from netslim.report.controls import Control, controls
 from netslim.report.figures import accuracy
 from netslim.report.render.document import Block, Fold, Lines, Picture, Points, Section, Table, Text
 from netslim.report.results import (
@@ -63,7 +64,7 @@ def _sentences(groups: Sequence[Group]) -> list[str]:
 
 def main_table(groups: Sequence[Group]) -> Table:
     """What a reader looks for: the result first, the rest in `_every_stage`."""
-    rows = _rows(groups)
+    rows, compared = _rows(groups), controls(groups)
     last = {final(job)[0] for *_, jobs in rows for job in jobs}
     stage = last.pop() if len(last) == 1 else "at the end"
     table = Table(
@@ -74,7 +75,34 @@ def main_table(groups: Sequence[Group]) -> Table:
         "the dense network. Training: multiply-adds of all epochs, three forward passes per image. "
         f"{formats.seeds_note(len(jobs) for *_, jobs in rows)}",
     )
-    return _with_label(table, rows, groups)
+    return _with_controls(_with_label(table, rows, groups), compared, labelled=len(groups) > 1)
+
+
+def _with_controls(table: Table, compared: Sequence[Control], labelled: bool) -> Table:
+    """The same with a row for each control, which the first column names."""
+    if not compared:
+        return table
+    rows = [["slimmed", *cells] for cells in table.rows]
+    for control in compared:
+        label = [control.group.label if control.group else "all"] if labelled else []
+        rows.append([f"control: {control.words}", *label, *_control(control)])
+    return replace(table, head=["network", *table.head], rows=rows, align="w" + table.align, grouped=True)
+
+
+def _control(control: Control) -> list[str]:
+    """The cells of ``_result``; λ and ratio where the control is that of one."""
+    group, records = control.jobs[0][0], control.tests
+    known = control.mean("train_macs")
+    return [
+        formats.unit(group.metric).cell(mean_std(record.test.score for record in records)),
+        formats.interval(intervals.share([record.test for record in records])),
+        formats.NONE if control.ratio is None else formats.ratio(control.ratio, group.of),
+        formats.NONE if control.strength is None else formats.strength(control.strength),
+        formats.times(control.dense.params, control.mean("params") or 0),
+        formats.times(control.dense.macs, control.mean("macs") or 0),
+        f"{sum(len(record.epochs) for record in records) / len(records):g}",
+        formats.NONE if known is None else formats.short(known),
+    ]
 
 
 def _result(row: Row) -> list[str]:
@@ -152,17 +180,19 @@ def _stages(row: Row, stages: Sequence[str]) -> list[str]:
 def _over_cost(groups: Sequence[Group]) -> Picture:
     """The test result over parameters and MACs: everything in the folder, the dense networks marked."""
     paths = [_path(group, strength) for group in groups for strength in group.lambdas]
+    compared = _control_paths(controls(groups))
     unit = formats.unit(groups[0].metric)
     smallest = min(
         (point for path in paths for point in path.points if not point.dense), key=lambda point: point.params
     )
+    grey = " Controls, trained to compare with, are grey and dotted." if compared else ""
     return Picture(
         name="cost",
-        draw=partial(accuracy.cost, paths, metric=f"test {unit.axis}", scale=unit.scale),
+        draw=partial(accuracy.cost, [*paths, *compared], metric=f"test {unit.axis}", scale=unit.scale),
         alt=f"Test {unit.name} over parameters and over MACs, a line per λ from its dense network to its smallest. The "
         f"smallest has {formats.count(smallest.params)} parameters and {unit.text(smallest.result.mean)}.",
         caption=f"Test {unit.name} at the end, over what the network costs. A line per λ goes from the dense network "
-        "(ring) through the prune ratios to the smallest.",
+        f"(ring) through the prune ratios to the smallest.{grey}",
         data="results.csv",
     )
 
@@ -182,6 +212,18 @@ def _path(group: Group, strength: float) -> accuracy.Path:
         )
         points.append(accuracy.Point(params, macs, list(known.values())[-1]))
     return accuracy.Path(", ".join(filter(None, (group.label, formats.label(strength)))), points)
+
+
+def _control_paths(compared: Sequence[Control]) -> list[accuracy.Path]:
+    """A path for each kind of control, from its largest network to its smallest."""
+    points: dict[str, list[accuracy.Point]] = {}
+    for control in compared:
+        result = mean_std(record.test.score for record in control.tests)
+        if result:
+            point = accuracy.Point(control.mean("params") or 0, control.mean("macs") or 0, result)
+            points.setdefault(f"control: {control.words}", []).append(point)
+    descending = {label: sorted(found, key=lambda point: -point.params) for label, found in points.items()}
+    return [accuracy.Path(label, found, control=True) for label, found in descending.items()]
 
 
 def _over_ratios(group: Group) -> Picture:
