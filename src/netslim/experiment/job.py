@@ -45,6 +45,7 @@ class Job:
             and seed. A stage with other settings is another stage.
         places: the settings that say where files are, by dotted name, and the paths that they mean.
         command: repeats just this job; it is recorded.
+        weights: the file of a trained network's weights, from which the training starts; None: new ones.
         target: instead of a ratio, what may be left: {"target_macs": 0.5} or {"target_params": 0.5}, as for
             ``select_channels``.
         penalty, score: what λ is the strength of, and what ranks the channels; None: Σ|γ| and |γ|.
@@ -71,6 +72,7 @@ class Job:
     settings: Mapping[str, Settings]
     command: str
     places: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None
     target: Mapping[str, float] = field(default_factory=dict)
     finetune_scheduler: Callable[..., Any] | None = None
     distillation: Callable[[nn.Module], Distillation] | None = None

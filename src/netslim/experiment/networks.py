@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,9 +18,25 @@ from netslim.experiment.job import Job
 from netslim.experiment.records import TrainRecord
 from netslim.experiment.stage import Finished
 from netslim.method.scores import Scores, needs_connections
+from netslim.nets.weights import load_weights
 from netslim.slim_file import load, save
 
 Read = TypeVar("Read")
+log = logging.getLogger("netslim")
+
+
+def dense_network(job: Job, num_classes: int) -> nn.Module:
+    """The network that the job's training starts from: new, or with the weights that the job names.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    network = job.network(num_classes=num_classes)
+    if job.weights is not None:
+        head = load_weights(network, Path(job.weights), num_classes)
+        new = f"; {', '.join(head)} of another number of classes: new, for {num_classes}" if head else ""
+        log.info("weights of %s%s", job.weights, new)
+    return network
 
 
 def network_after(job: Job, images: Any, done: Iterable[Finished]) -> nn.Module:

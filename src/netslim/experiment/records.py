@@ -55,7 +55,7 @@ class StageRecord(Struct, kw_only=True, omit_defaults=True):
 
 
 class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
-    """Sparsity training.
+    """Sparsity training; of no ``epochs`` where the network was trained before.
 
     ``budget``: how far the penalty alone could move a γ; None where the optimiser's steps do not tell, or where the
     penalty ended earlier than the training. ``train_macs``: multiply-adds of all its steps. ``cut``: what is left of a
@@ -67,7 +67,7 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
     classes: AtLeast1 | None = None
     budget: float | None
     metric: Metric = Metric()
-    epochs: Annotated[list[Epoch], Meta(min_length=1)]
+    epochs: list[Epoch]
     test: Test
     train_macs: AtLeast0 | None = None
     cut: Cut | None = None

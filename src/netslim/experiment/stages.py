@@ -18,7 +18,7 @@ from netslim import files
 from netslim.experiment import checks, shrinking
 from netslim.experiment.fitting import finetuned, fit_task, make_task, test_of
 from netslim.experiment.job import Amount, Job
-from netslim.experiment.networks import network_after, save_network, save_slim, scores_of
+from netslim.experiment.networks import dense_network, network_after, save_network, save_slim, scores_of
 from netslim.experiment.records import (
     FinetuneRecord,
     Layer,
@@ -104,7 +104,7 @@ def _names(stages: Sequence[Stage]) -> tuple[str, ...]:
 def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
     lightning.seed_everything(job.seed, verbose=False)
     images = job.data(seed=job.seed)
-    dense = job.network(num_classes=images.num_classes)
+    dense = dense_network(job, images.num_classes)
     module = make_task(job, dense, job.optimizer, job.strength)
     checks.check(job, module, images)
     cost, gradual = TrainingCost(), [shrinking.callback(job, dense)] if job.shrinks else []

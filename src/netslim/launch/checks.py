@@ -46,6 +46,13 @@ TRAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+BY_NAME = {  # what makes a network by its name: the setting of that, where the names are
+    "torchvision.models.get_model": ("name", "torchvision.models"),
+    "netslim.nets.timm_network": ("name", "timm"),
+    "timm.create_model": ("model_name", "timm"),
+}
+
+
 def check(job: DictConfig) -> None:
     """Refuse a job that cannot run.
 
@@ -90,10 +97,10 @@ def _check_targets(settings: DictConfig) -> None:
 
 def _check_name(net: DictConfig) -> None:
     """A network that is asked for by its name is one that its library has."""
-    if net._target_ not in ("torchvision.models.get_model", "timm.create_model"):
+    if net._target_ not in BY_NAME:
         return
-    key = "name" if "torchvision" in net._target_ else "model_name"
-    library = import_module(net._target_.rpartition(".")[0])
+    key, module = BY_NAME[net._target_]
+    library = import_module(module)
     known, name = library.list_models(), str(net.get(key))
     if name.split(".")[0] not in known:  # timm adds a tag of the weights after a point
         close = ", ".join(difflib.get_close_matches(name, known, 3)) or "another"

@@ -27,7 +27,7 @@ def answer() -> None:
         ValueError: a mistake, with what to type instead.
         SystemExit: the command is answered.
     """
-    sys.argv[1:] = words = mistakes.in_order(sys.argv[1:])
+    sys.argv[1:] = words = [mistakes.spelt(word) for word in mistakes.in_order(sys.argv[1:])]
     if "--version" in words:
         print(f"netslim {version('netslim')}")
         sys.exit()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -16,10 +15,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from netslim.experiment.controls import CONTROLS
 from netslim.experiment.job import Job
-from netslim.experiment.records import TARGETS
-from netslim.launch import recorded
+from netslim.launch import numbers, pretrained, recorded
+from netslim.launch.numbers import number
 from netslim.launch.settings import SETTINGS, unknown
-from netslim.method.schedules import OneShot, Schedule
+from netslim.method.schedules import OneShot
 from netslim.training.distillation import Distillation, check_distillation
 from netslim.training.lr_schedules import SCHEDULES
 
@@ -34,16 +33,17 @@ def job(cfg: DictConfig, command: str) -> Job:
         ValueError: a setting is none, or cannot be.
     """
     _check_added(cfg)
+    cfg = pretrained.resolved(cfg)
     _check_rates(cfg)
-    optimizer, target = _partial(cfg, "optimizer"), _target(cfg)
+    optimizer, target, epochs = _partial(cfg, "optimizer"), numbers.target(cfg), numbers.epochs(cfg)
     schedule = _other(cfg, "schedule") or OneShot()
     return Job(
-        strength=number(cfg, "lambda", float),
+        strength=number(cfg, "lambda", float) if epochs else numbers.no_penalty(cfg),
         ratio=None if target else number(cfg, "ratio", float),
         target=target,
         seed=number(cfg, "seed", int, least=0),
-        epochs=number(cfg, "epochs", int, least=1),
-        finetune_epochs=_finetune_epochs(cfg, schedule),
+        epochs=epochs,
+        finetune_epochs=numbers.finetune_epochs(cfg, schedule, epochs),
         network=factory(cfg, "net"),
         network_name=_network_name(cfg),
         data=factory(cfg, "data"),
@@ -57,6 +57,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         slimming=_partial(cfg, "slimming"),
         settings=recorded.settings(cfg),
         places=recorded.places(cfg),
+        weights=cfg.weights,
         command=command,
         penalty=_other(cfg, "penalty"),
         score=_other(cfg, "score"),
@@ -66,25 +67,6 @@ def job(cfg: DictConfig, command: str) -> Job:
         controls=tuple(_makers(cfg, "controls", ("job", "stages"), CONTROLS)),
         stages=tuple(_makers(cfg, "stages", ("job", "stages"))),
     )
-
-
-def _target(cfg: DictConfig) -> dict[str, float]:
-    """What may be left, where that is given instead of the ratio."""
-    target = {key: number(cfg, key, float) for key in TARGETS if cfg[key] is not None}
-    typed = any(word.lstrip("+").startswith("ratio=") for word in HydraConfig.get().overrides.task)
-    given = [*(["ratio"] if typed and cfg.ratio is not None else []), *target]
-    if target and len(given) > 1:
-        words = " and ".join(f"{key}={cfg[key]}" for key in given)
-        raise ValueError(f"{words} both say how much is removed; give one of them (ratio=null takes a sweep's back)")
-    return target
-
-
-def _finetune_epochs(cfg: DictConfig, schedule: Schedule) -> int:
-    """As they are asked for; else as many as the training has, and none where the network gets smaller inside it."""
-    if cfg.finetune.epochs is not None:
-        return int(number(cfg, "finetune.epochs", int, least=0))
-    inside = cfg.ratio is not None and not schedule.rounds(number(cfg, "ratio", float))
-    return 0 if inside else int(number(cfg, "epochs", int, least=1))
 
 
 def _check_rates(cfg: DictConfig) -> None:
@@ -178,7 +160,7 @@ def _makers(
     """The functions of a list: names of those that are known, or {_target_: ...} of one's own."""
     if not isinstance(cfg[key], ListConfig):
         raise ValueError(f"{key}={cfg[key]} is no list; write {key}=[{{_target_: my.module.name}}]")
-    for number, item in enumerate(cfg[key]):
+    for place, item in enumerate(cfg[key]):
         if known is not None and isinstance(item, str):
             if item not in known:
                 raise ValueError(
@@ -186,7 +168,7 @@ def _makers(
                 )
             yield known[item]
         else:
-            yield _named(item, f"{key}[{number}]", given)
+            yield _named(item, f"{key}[{place}]", given)
 
 
 def _check_added(cfg: DictConfig) -> None:
@@ -221,15 +203,6 @@ def _compile(cfg: DictConfig) -> dict[str, Any] | None:
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"compile={asked}: {error}") from None
     return arguments
-
-
-def number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int | None = None) -> Any:
-    value = OmegaConf.select(cfg, key, throw_on_missing=True)
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not math.isfinite(value):
-        raise ValueError(f"{key}={value} is not a {'whole ' if kind is int else ''}number")
-    if least is not None and value < least:
-        raise ValueError(f"{key}={value} is too small; give {least} or more")
-    return kind(value)
 
 
 def _truth(cfg: DictConfig, key: str) -> bool:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from netslim.experiment import paths, pipeline
 from netslim.experiment.job import Job
 from netslim.experiment.records import TARGETS, FinetuneRecord, JobRecord, TrainRecord
-from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, quiet
+from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, numbers, quiet
 from netslim.training import allocator, distributed
 
 log = logging.getLogger("netslim")
@@ -54,7 +54,7 @@ def _job(cfg: DictConfig, position: str) -> float:
     allocator.keep_freed_memory()
     distributed.explain_with(_explain)
     if cfg.threads is not None:
-        torch.set_num_threads(config.number(cfg, "threads", int, least=1))
+        torch.set_num_threads(numbers.number(cfg, "threads", int, least=1))
     job = config.job(cfg, command_line.repeat(_hydra()))
     log.info("job %s | λ = %g, %s, seed %d", position, job.strength, _amount(job), job.seed)
     folder = command_line.folder(cfg)

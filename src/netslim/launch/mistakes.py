@@ -27,7 +27,8 @@ PLUGINS = {  # choice -> the extra that installs it, what it installs
     "hydra/sweeper=optuna": ("optuna", "hydra_plugins.hydra_optuna_sweeper"),
 }
 MORE = {  # where there is more to choose from than files
-    "net": "any network of torchvision: net=torchvision net.name=NAME; your own: net=own net._target_=my.module.Net",
+    "net": "any network of torchvision: net=torchvision net.name=NAME; of timm: net=timm net.name=NAME; "
+    "your own: net=own net._target_=my.module.Net",
     "data": "a folder of images: data=image_folder data.root=FOLDER",
 }
 
@@ -39,6 +40,19 @@ def in_order(words: Sequence[str]) -> list[str]:
     ['-m', 'lambda=0,1e-3', 'ratio=0.5']
     """
     return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+
+
+def spelt(word: str) -> str:
+    """The word as Hydra takes it: with quotes around a file of weights whose name has = in it, as the names of
+    netslim's folders have; and with a + before what not all networks have.
+
+    >>> spelt("weights=outputs/lab/train_seed=0/weights.pt"), spelt("weights=r18.pt"), spelt("net.pretrained=true")
+    ('weights="outputs/lab/train_seed=0/weights.pt"', 'weights=r18.pt', '+net.pretrained=true')
+    """
+    key, _, value = word.partition("=")
+    if key == "net.pretrained":
+        return f"+{word}"
+    return f'{key}="{value}"' if key == "weights" and "=" in value and not set(value) & set("\"',") else word
 
 
 def look(words: Sequence[str]) -> None:

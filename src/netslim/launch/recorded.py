@@ -16,6 +16,7 @@ Plain = dict[str, Any]
 RECIPE = ("net", "data", "optimizer", "scheduler", "trainer", "label_smoothing", "channels_last", "compile")
 # What came later stays out of the names of stages while it is what it always was.
 DEFAULTS: dict[str, Any] = {
+    "weights": None,
     "penalty": {"_target_": "netslim.method.penalties.L1"},
     "score": {"_target_": "netslim.method.scores.Magnitude"},
     "schedule": {"_target_": "netslim.method.schedules.OneShot"},
@@ -62,7 +63,7 @@ def places(cfg: DictConfig) -> dict[str, str]:
     """The settings of network and data that say where files are: those named so, and those that name a file."""
     values: Plain = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     found = {}
-    for name, value in _leaves({group: values[group] for group in ("net", "data")}):
+    for name, value in _leaves({group: values[group] for group in ("net", "data", "weights")}):
         named = re.search(r"(root|path|file|folder|dir|train|val|test)$", name) is not None
         if isinstance(value, str) and name not in paths.WITHOUT_EFFECT and (named or Path(value).is_file()):
             found[name] = value

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
 PLAIN = (
+    "weights",
     "lambda",
     "ratio",
     "target_macs",

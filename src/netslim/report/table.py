@@ -37,7 +37,7 @@ def row(job: FinishedJob, label: str = "") -> Row:
     }
     cells |= {f"scales_under_{bound:.0e}": share_under(train, bound) for bound in SMALL}
     for stage, record in (("train", train), ("finetune", tuned)):
-        last = record.epochs[-1] if record else {}
+        last = record.epochs[-1] if record and record.epochs else {}
         cells |= {f"{stage}_epochs": last.get("epoch")}
         cells |= {f"{stage}_last_{key}": last.get(key) for key in (f"train_{metric}", f"val_{metric}")}
     for stage, name in COLUMN.items():

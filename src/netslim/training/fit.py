@@ -32,6 +32,7 @@ def fit(
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once.
 
     Args:
+        epochs: 0 tests the module as it is.
         module: a task (training/task.py).
         loggers: make loggers from the folder (training/loggers.py).
         callbacks: beside netslim's own.
@@ -47,7 +48,8 @@ def fit(
     runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
     if done is not None:
         log.info("%s | going on from %s", folder.name, LAST)
-    runner.fit(module, data, ckpt_path=None if done is None else str(folder / LAST), weights_only=True)
+    if epochs:
+        runner.fit(module, data, ckpt_path=None if done is None else str(folder / LAST), weights_only=True)
     test = _tested(runner, module, data, history.metric)
     log.info("%s | Test set: %s", folder.name, told_of_test(test, history.metric))
     return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}

@@ -32,7 +32,9 @@ def _lead(groups: Sequence[Group], missing: int) -> str:
     )
     seeds = _all(groups, "seeds", str)
     tuned = any(job.finetune for group in groups for job in group.jobs)
-    ran = f"Sparsity training at λ = {strengths}, then pruning at {ratios}"
+    trained = any(job.train.epochs for group in groups for job in group.jobs)
+    ran = f"Sparsity training at λ = {strengths}, then" if trained else "A network that was trained before,"
+    ran += f" pruning at {ratios}"
     ran += ", then fine-tuning" if tuned else ", without fine-tuning"
     plural = "s" if " " in seeds else ""
     return f"{ran}, with seed{plural} {seeds}: {_finished(sum(len(group.jobs) for group in groups), missing)}."

@@ -18,6 +18,8 @@ DEAD = "dead_1e-02"  # logged by every training of the command: share of |γ| < 
 def accuracy_over_epochs(group: Group) -> list[Section]:
     trained = {strength: group.trained(strength) for strength in group.lambdas}
     every = [record for records in trained.values() for record in records]
+    if not any(record.epochs for record in every):
+        return []
     key = curve_metric(every)
     unit, (name, how) = formats.unit(group.metric), shown(key, group)
     panel = Panel("", f"{name}, %" if unit.percent else name, _curves(trained, key), unit.scale)
@@ -74,7 +76,7 @@ def _ends(group: Group, trained: dict[float, list[TrainRecord]]) -> Table:
     unit = formats.unit(group.metric)
     rows = []
     for strength, records in trained.items():
-        ends = [record.epochs[-1] for record in records]
+        ends = [record.epochs[-1] for record in records if record.epochs]
         cells = [
             mean_std(end[key] for end in ends if key in end)
             for key in (f"train_{group.metric.name}", f"val_{group.metric.name}")

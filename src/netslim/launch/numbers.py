@@ -1,0 +1,57 @@
+"""The numbers of a configuration: checked, and those of them that depend on what else is given."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from netslim.experiment.records import TARGETS
+from netslim.method.schedules import Schedule
+
+
+def target(cfg: DictConfig) -> dict[str, float]:
+    """What may be left, where that is given instead of the ratio."""
+    found = {key: number(cfg, key, float) for key in TARGETS if cfg[key] is not None}
+    given = [*(["ratio"] if _typed("ratio") and cfg.ratio is not None else []), *found]
+    if found and len(given) > 1:
+        words = " and ".join(f"{key}={cfg[key]}" for key in given)
+        raise ValueError(f"{words} both say how much is removed; give one of them (ratio=null takes a sweep's back)")
+    return found
+
+
+def _typed(key: str) -> bool:
+    return any(word.lstrip("+").startswith(f"{key}=") for word in HydraConfig.get().overrides.task)
+
+
+def epochs(cfg: DictConfig) -> int:
+    """0 where the network has been trained already: its weights are given, or it is one of the user's own."""
+    own = not str(cfg.net._target_).startswith(("netslim.", "torchvision.", "timm."))
+    found: int = number(cfg, "epochs", int, least=0 if cfg.weights or own or cfg.epochs != 0 else 1)
+    return found
+
+
+def no_penalty(cfg: DictConfig) -> float:
+    """λ of a job that trains no epoch."""
+    if _typed("lambda") and number(cfg, "lambda", float):
+        raise ValueError(f"lambda={cfg['lambda']} has no effect with epochs=0; leave it out, or train some epochs")
+    return 0.0
+
+
+def finetune_epochs(cfg: DictConfig, schedule: Schedule, epochs: int) -> int:
+    """As they are asked for; else as many as the training has, and none where the network gets smaller inside it."""
+    if cfg.finetune.epochs is not None:
+        return int(number(cfg, "finetune.epochs", int, least=0))
+    inside = cfg.ratio is not None and not schedule.rounds(number(cfg, "ratio", float))
+    return 0 if inside else epochs
+
+
+def number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int | None = None) -> Any:
+    value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not math.isfinite(value):
+        raise ValueError(f"{key}={value} is not a {'whole ' if kind is int else ''}number")
+    if least is not None and value < least:
+        raise ValueError(f"{key}={value} is too small; give {least} or more")
+    return kind(value)
