@@ -12,14 +12,16 @@ from torch import nn
 
 import netslim
 from netslim.data import InMemoryData, digits
-from netslim.experiment import controls, fitting, paths, pipeline
+from netslim.experiment import control_networks, fitting, paths, pipeline
 from netslim.experiment.networks import network_after
 from netslim.experiment.records import FinishedJob
 from netslim.experiment.stage import Finished
+from netslim.method.scoring.random import Random
+from netslim.method.scoring.uniform import Uniform
 from netslim.nets import VGG
 
 LAYERS = [8, "M", 8, 4]
-ALL = "controls=[scratch,uniform,uniform_macs,random,dense]"
+ALL = "controls=[scratch,scratch_b,uniform,uniform_macs,random,dense]"
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +41,47 @@ def control(job: FinishedJob, kind: str):
 
 def test_there_is_one_dense_control_for_all_jobs_and_one_uniform_for_all_lambdas(sweep):
     kinds = [path.name.split("_")[0] for path in sweep.iterdir() if path.is_dir()]
-    expected = {"train": 2, "scratch": 2, "uniform": 1, "uniform-macs": 2, "random": 2, "dense": 1, "job": 2}
+    expected = {
+        "train": 2,
+        "scratch": 2,
+        "scratch-b": 2,
+        "uniform": 1,
+        "uniform-macs": 2,
+        "random": 2,
+        "dense": 1,
+        "job": 2,
+    }
     assert {kind: kinds.count(kind) for kind in expected} == expected
     for job in paths.load_jobs(sweep):
-        assert [record.stage for record in job.controls] == ["scratch", "uniform", "uniform-macs", "random", "dense"]
+        assert [record.stage for record in job.controls] == [
+            "scratch",
+            "scratch-b",
+            "uniform",
+            "uniform-macs",
+            "random",
+            "dense",
+        ]
         assert job.more == []
 
 
 def test_epochs_are_those_of_the_whole_job(sweep):
     (job, _) = paths.load_jobs(sweep)
     epochs = {record.stage: len(record.epochs) for record in job.controls}
-    assert epochs == {"scratch": 3, "uniform": 3, "uniform-macs": 3, "random": 1, "dense": 3}
+    dense, small = job.slim.dense.macs, job.slim.small.macs
+    assert epochs == {
+        "scratch": 3,
+        "scratch-b": round((2 * dense + 1 * small) / small),
+        "uniform": 3,
+        "uniform-macs": 3,
+        "random": 1,
+        "dense": 3,
+    }
+
+
+def test_scratch_b_costs_what_the_job_costs_to_half_an_epoch(sweep):
+    (job, _) = paths.load_jobs(sweep)
+    found = control(job, "scratch-b")
+    assert abs(found.train_macs - job.train_macs) <= found.train_macs / len(found.epochs) / 2
 
 
 def trained_by_hand(network: nn.Module, epochs: int) -> nn.Module:
@@ -108,12 +140,12 @@ def test_random_keeps_other_channels_of_the_trained_network_but_as_many(sweep, j
     data = asked.data(seed=0)
     trained = Finished(sweep / job.train.name, job.train)
     dense = network_after(asked, data, [trained])
-    drawn = controls._drawn(asked, data, trained, job.slim)
+    drawn = control_networks.drawn(asked, data, trained, job.slim)
     rows = {tuple(row.flatten().tolist()): place for place, row in enumerate(dense.features[0].weight)}
     places = [rows[tuple(row.flatten().tolist())] for row in drawn.features[0].weight]  # all are of the trained network
     assert len(set(places)) == job.slim.layers[0].kept
     keep = {layer.name: torch.zeros(layer.channels, dtype=torch.bool) for layer in job.slim.layers}
-    score = controls.Random(controls.Uniform())(dense, seed=0)
+    score = Random(Uniform())(dense, seed=0)
     for layer in job.slim.layers:
         keep[layer.name][score.value[layer.name].argsort(descending=True)[: layer.kept]] = True
     torch.testing.assert_close(drawn.eval()(images), netslim.mask(dense, keep).eval()(images))
@@ -157,3 +189,23 @@ def test_a_network_without_new_weights_is_refused_before_the_training(tmp_path, 
 def test_random_without_a_fine_tuning_is_refused(job_of):
     with pytest.raises(ValueError, match=r"controls=random: there is no fine-tuning \(finetune\.epochs=0\)"):
         pipeline.stages_of(job_of("controls=[random]", "finetune.epochs=0"))
+
+
+def test_controls_of_a_job_that_trains_nothing_are_refused(job_of):
+    job = replace(job_of("controls=[dense]", "finetune.epochs=0"), epochs=0)
+    with pytest.raises(ValueError, match=r"controls: the job trains nothing \(epochs=0, finetune\.epochs=0\)"):
+        pipeline.stages_of(job)
+
+
+def test_a_network_that_gets_smaller_inside_its_training_has_controls_but_for_random(tmp_path, job_of):
+    words = ["schedule=gradual", "epochs=4", "finetune.epochs=0", "controls=[scratch,scratch_b,uniform_macs]"]
+    pipeline.run(tmp_path, job_of(*words))
+    (job,) = paths.load_jobs(tmp_path)
+    kept = [layer.kept for layer in job.cut.layers]
+    assert sum(kept) == 10
+    assert list(control(job, "scratch").widths.values()) == list(control(job, "scratch-b").widths.values()) == kept
+    spent = sum(epoch.macs for epoch in job.train.cut.epochs)
+    epochs = {record.stage: len(record.epochs) for record in job.controls}
+    assert epochs == {"scratch": 4, "scratch-b": round(spent / job.cut.small.macs), "uniform-macs": 4}
+    with pytest.raises(ValueError, match="controls=random: the channels are removed inside the training"):
+        pipeline.stages_of(job_of(*words, "controls=[random]"))

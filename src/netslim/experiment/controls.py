@@ -2,6 +2,7 @@
 
     name          network                                    weights      trained for
     scratch       the method's widths                        new          all epochs that the job trains
+    scratch_b     the method's widths                        new          all multiply-adds that the job trains
     uniform       an equal share of every layer is removed,  new          the same
                   as many channels as the method removes
     uniform_macs  the same, as many MACs as the method's     new          the same
@@ -22,33 +23,28 @@ dense network before the first training, to refuse it (ValueError).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from torch import nn
 
-from netslim.engine import select_channels, slim
+from netslim.experiment.control_networks import drawn, renewed, uniform_network
 from netslim.experiment.fitting import fit_task, make_task, taught
 from netslim.experiment.job import Job
 from netslim.experiment.measurements import Cut
 from netslim.experiment.networks import example_of, network_after, save_network
-from netslim.experiment.records import ControlRecord, FinetuneRecord, SlimRecord, TrainRecord
+from netslim.experiment.records import ControlRecord, FinetuneRecord, SlimRecord, StageRecord, TrainRecord
 from netslim.experiment.stage import Finished, Stage
 from netslim.measure.cost import count
-from netslim.method.scoring.random import Random
-from netslim.method.scoring.uniform import Uniform
 from netslim.modules import bn_layers
-from netslim.nets.initialisation import check_renewable, renew
+from netslim.nets.initialisation import check_renewable
 from netslim.training import distributed
 
 Control = Callable[[Job, tuple[Stage, ...]], Stage]
 Done = Mapping[str, Finished]
 Make = Callable[[Any, Done], nn.Module]  # of the data module, and the stages that are done
-ALL = math.nextafter(1.0, 0.0)  # the largest ratio
 
 
 def from_new_weights(control: Control) -> Control:
@@ -62,12 +58,18 @@ def scratch(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """The method's widths from new weights: what are the inherited weights worth? (Liu et al. 2019, Scratch-E)."""
     after = _network_of(stages)
     settings = {**_new(job, stages), **_taught(job, stages), "widths": after[-1]}
-    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
+    return _stage(job, "scratch", "its widths from scratch", after, settings, _labels(job), _widths(job))
 
-    def widths(images: Any, done: Done) -> nn.Module:
-        return _renewed(job, network_after(job, images, done.values()))
 
-    return _stage(job, "scratch", "its widths from scratch", after, settings, labels, widths)
+@from_new_weights
+def scratch_b(job: Job, stages: tuple[Stage, ...]) -> Stage:
+    """``scratch`` for as many epochs as cost what the job's trainings cost (Liu et al. 2019, Scratch-B, without its
+    limit of twice the epochs)."""
+    after = tuple(stage.name for stage in stages if stage.record in (TrainRecord, SlimRecord, FinetuneRecord))
+    epochs = {"epochs": None, "cost_of": list(after)}
+    settings = {**_new(job, stages), **_taught(job, stages), "widths": _network_of(stages)[-1], **epochs}
+    words = "its widths from scratch, equal multiply-adds of training"
+    return _stage(job, "scratch-b", words, after, settings, _labels(job), _widths(job))
 
 
 @from_new_weights
@@ -78,7 +80,7 @@ def uniform(job: Job, stages: tuple[Stage, ...]) -> Stage:
     labels = {**({"lambda": job.strength} if after else {}), **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
-        return _uniform(job, images, **job.amount)
+        return uniform_network(job, images, **job.amount)
 
     return _stage(job, "uniform", "uniform widths from scratch", after, settings, labels, widths)
 
@@ -88,12 +90,12 @@ def uniform_macs(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """``uniform`` with as many multiply-adds as the method's network, not as many channels."""
     after = _network_of(stages)
     settings = {**_new(job, stages), **_taught(job, stages), **_slimming(job), "macs": after[-1]}
-    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
     def widths(images: Any, done: Done) -> nn.Module:
-        return _uniform(job, images, target_macs=_cut_before(done).macs_left)
+        return uniform_network(job, images, target_macs=_cut_before(done).macs_left)
 
-    return _stage(job, "uniform-macs", "uniform widths from scratch, equal MACs", after, settings, labels, widths)
+    words = "uniform widths from scratch, equal MACs"
+    return _stage(job, "uniform-macs", words, after, settings, _labels(job), widths)
 
 
 def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
@@ -111,13 +113,12 @@ def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
     if not epochs:
         raise ValueError("controls=random: there is no fine-tuning (finetune.epochs=0); leave random out")
     settings = {**job.settings["finetune"], "slim": after[-1], "epochs": epochs, "seed": job.seed}
-    labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
 
-    def drawn(images: Any, done: Done) -> nn.Module:
-        return _drawn(job, images, next(iter(done.values())), _cut_before(done))
+    def network(images: Any, done: Done) -> nn.Module:
+        return drawn(job, images, next(iter(done.values())), _cut_before(done))
 
     own = {"optimizer": job.finetune_optimizer, "scheduler": job.finetune_scheduler or job.scheduler}
-    return _stage(job, "random", "random channels", after, settings, labels, drawn, **own)
+    return _stage(job, "random", "random channels", after, settings, _labels(job), network, **own)
 
 
 @from_new_weights
@@ -132,11 +133,21 @@ def dense(job: Job, stages: tuple[Stage, ...]) -> Stage:
 
 CONTROLS: Mapping[str, Control] = {
     "scratch": scratch,
+    "scratch_b": scratch_b,
     "uniform": uniform,
     "uniform_macs": uniform_macs,
     "random": random,
     "dense": dense,
 }
+
+
+def _labels(job: Job) -> dict[str, float]:
+    return {"lambda": job.strength, **job.amount, "seed": job.seed}
+
+
+def _widths(job: Job) -> Make:
+    """The method's network, with new weights."""
+    return lambda images, done: renewed(job, network_after(job, images, done.values()))
 
 
 def _network_of(stages: tuple[Stage, ...]) -> tuple[str, ...]:
@@ -152,18 +163,21 @@ def _epochs(stages: tuple[Stage, ...]) -> int:
 
 def _cut_before(done: Done) -> SlimRecord | Cut:
     """What the last cut left, or the training in which the network got smaller."""
-    record = list(done.values())[-1].record
-    if isinstance(record, TrainRecord):
-        assert record.cut is not None
-        return record.cut
-    assert isinstance(record, SlimRecord)
-    return record
+    found = _cut_in(list(done.values())[-1].record)
+    assert found is not None
+    return found
 
 
 def _new(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
     """The settings of a training from new weights: the recipe but for what makes it sparse, all the job's epochs."""
     recipe = {key: value for key, value in job.settings["train"].items() if key not in ("penalty", "schedule", "score")}
-    return {**recipe, "epochs": _epochs(stages), "seed": job.seed}
+    epochs = _epochs(stages)
+    if not epochs:
+        raise ValueError(
+            "controls: the job trains nothing (epochs=0, finetune.epochs=0), so there is nothing to train for as long; "
+            "leave them out, or give finetune.epochs"
+        )
+    return {**recipe, "epochs": epochs, "seed": job.seed}
 
 
 def _taught(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
@@ -189,6 +203,7 @@ def _stage(
 ) -> Stage:
     """A control: a network that is made, trained without the penalty for ``settings["epochs"]``, and tested.
 
+    ``"epochs": None``: for as many as cost what the job's trainings cost.
     own: optimizer and scheduler, where they are not those of the training.
     """
 
@@ -200,7 +215,8 @@ def _stage(
         widths = {name: len(bn.weight) for name, bn in bn_layers(network).items()}
         teacher = taught(job, images, next(iter(done.values()))) if "distill" in settings else {}
         module = make_task(job, network, strength=0.0, **{"optimizer": job.optimizer, **own, **teacher})
-        _, left = fit_task(job, folder, module, images, settings["epochs"], strength=0.0)
+        epochs = settings["epochs"] or _affordable([finished.record for finished in done.values()], size.macs)
+        _, left = fit_task(job, folder, module, images, epochs, strength=0.0)
         if distributed.is_rank_zero():
             save_network(network, folder)
         return ControlRecord(control=words, params=size.params, macs=size.macs, widths=widths, **left)
@@ -208,31 +224,25 @@ def _stage(
     return Stage(kind, after, settings, work, labels, ControlRecord, shared=True)
 
 
-def _renewed(job: Job, network: nn.Module) -> nn.Module:
-    """The network with the weights that one which is made with its widths would start from."""
-    lightning.seed_everything(job.seed, verbose=False)
-    renew(network)
-    return network
+def _affordable(records: Sequence[StageRecord], macs: int) -> int:
+    """How many epochs of a network of so many MACs cost what the trainings among these records cost.
+
+    Raises:
+        ValueError: the MACs are not known.
+    """
+    now = next(cut for record in records if (cut := _cut_in(record))).dense.macs
+    spent = 0
+    for record in records:
+        if isinstance(record, TrainRecord) and record.cut is not None:
+            spent += sum(epoch.macs or 0 for epoch in record.cut.epochs)
+        elif isinstance(record, (TrainRecord, FinetuneRecord)):
+            spent += now * len(record.epochs)
+        now = cut.small.macs if (cut := _cut_in(record)) else now
+    if not spent or not macs:
+        raise ValueError("controls=scratch_b: the network's MACs cannot be counted; leave scratch_b out")
+    return max(1, round(spent / macs))
 
 
-def _uniform(job: Job, images: Any, **amount: float) -> nn.Module:
-    """A network of new weights in which every layer has lost the same share, ``ratio`` or to meet ``target_macs``."""
-    whole = job.network(num_classes=images.num_classes)
-    options = {**job.slimming(**job.amount).options, **dict.fromkeys(job.amount), "score": Uniform(), **amount}
-    return _renewed(job, _cut(whole, images, **options))
-
-
-def _drawn(job: Job, images: Any, trained: Finished, cut: SlimRecord | Cut) -> nn.Module:
-    """The trained network with as many channels per layer as the method has kept, but drawn at random."""
-    whole = network_after(job, images, [trained])
-    kept = {layer.name: layer.kept for layer in cut.layers}
-    score = Random(Uniform())(whole, seed=job.seed)
-    coupling = job.slimming(**job.amount).options["coupling"]
-    # The floors decide: of every layer as much is removed as they allow.
-    return _cut(whole, images, ratio=ALL, floor=kept, strict=False, score=score, coupling=coupling)
-
-
-def _cut(whole: nn.Module, images: Any, **options: Any) -> nn.Module:
-    example = example_of(images, whole)
-    with torch.no_grad():
-        return slim(whole, select_channels(whole, example_input=example, **options), example)
+def _cut_in(record: StageRecord) -> SlimRecord | Cut | None:
+    """What the stage removed, if it did."""
+    return record.cut if isinstance(record, TrainRecord) else record if isinstance(record, SlimRecord) else None
