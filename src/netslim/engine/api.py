@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from netslim.engine.checks import check_coupling, check_keep, check_model
+from netslim.engine.checks import check_copies, check_coupling, check_keep, check_model
 from netslim.engine.choice import choose, scattering_graph
 from netslim.engine.cut import emit, plan
 from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
@@ -195,6 +195,7 @@ def slim_in_place(
     example_input: Any,
     *,
     optimizers: Iterable[Optimizer] = (),
+    copies: Iterable[nn.Module] = (),
     scatter: bool = False,
 ) -> None:
     """``slim``, of the model itself, in the middle of a training: modules and parameters stay the same objects.
@@ -205,10 +206,11 @@ def slim_in_place(
     Args:
         keep, example_input, scatter: as for ``slim``.
         optimizers: those that train the model.
+        copies: networks of the same shapes, such as averages of its weights, that are cut with it.
 
     Raises:
-        ValueError: as ``slim``; or an optimiser whose state has other shapes than the parameters (Adafactor). Nothing
-            has been changed then.
+        ValueError: as ``slim``; or an optimiser whose state has other shapes than the parameters (Adafactor), or a copy
+            of something else. Nothing has been changed then.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     >>> weight = net[0].weight
@@ -216,9 +218,10 @@ def slim_in_place(
     >>> net[0].weight is weight, weight.shape
     (True, torch.Size([2, 3, 1, 1]))
     """
-    network, given = Network(model), list(optimizers)
+    network, given, others = Network(model), list(optimizers), [Network(each) for each in copies]
     check_model(network)
     check_keep(network, keep)
+    check_copies(network, others)
     changes = _proved(network, keep, example_input, scatter).changes
     cuts, masks = parameter_cuts(network, changes), masked_parameters(network, keep)
     for optimizer in given:
@@ -226,8 +229,9 @@ def slim_in_place(
     for optimizer in given:
         cut_state(optimizer, cuts, masks)
     made = plan.make(network, changes)
-    cut_in_place(network, changes, keep)
-    plan.carry(model, made)
+    for each in (network, *others):
+        cut_in_place(each, changes, keep)
+        plan.carry(each.model, made)
 
 
 def _proved(network: Network, keep: Mapping[str, Tensor], example_input: Any, scatter: bool) -> Proved:

@@ -100,6 +100,16 @@ def check_coupling(coupling: str) -> None:
         raise ValueError(f"coupling must be one of {', '.join(COUPLINGS)}, got {coupling!r}")
 
 
+def check_copies(network: Network, copies: Sequence[Network]) -> None:
+    """Raise where one of the copies has other tensors than the network."""
+    shapes = {name: tensor.shape for name, tensor in network.state.items()}
+    for other in copies:
+        others = {name: tensor.shape for name, tensor in other.state.items()}
+        for name in {**shapes, **others}:
+            if shapes.get(name) != others.get(name):
+                raise ValueError(f"{type(other.model).__name__} is no copy of the network: they differ in {name}")
+
+
 def check_keep(network: Network, keep: Mapping[str, Tensor]) -> None:
     """Raise where a mask names no BN layer or does not fit it."""
     if not isinstance(keep, Mapping):

@@ -29,6 +29,7 @@ from netslim.method.schedules import Schedule, most_per_cut
 from netslim.method.scores import Score
 from netslim.method.threshold import Floor, is_number, least
 from netslim.modules import bn_layers
+from netslim.training.averages import averages_of
 from netslim.training.measuring import FitBench
 from netslim.training.slim_module import example_for
 from netslim.training.sparsity import release
@@ -38,9 +39,9 @@ class GradualSlimming(Callback):
     """Remove ``ratio`` of the prunable channels during the fit; at its end the module has the small network.
 
     Modules and parameters stay the same objects, so optimisers, schedules and the module's own references go on as they
-    are; momentum and moments are cut along. When the ramp has ended, the penalty (``Sparsity``, SlimmingTask) is off. A
-    checkpoint knows what was cut: ``fit(..., ckpt_path=...)`` with the dense module goes on from any epoch. Widths are
-    logged as ``width/<layer>``.
+    are; momentum, moments and averages of the weights (averages.py) are cut along. When the ramp has ended, the penalty
+    (``Sparsity``, SlimmingTask) is off. A checkpoint knows what was cut: ``fit(..., ckpt_path=...)`` with the dense
+    module goes on from any epoch. Widths are logged as ``width/<layer>``.
 
     Args:
         ratio: share of the prunable channels of the dense network to remove, 0 < ratio < 1.
@@ -98,7 +99,8 @@ class GradualSlimming(Callback):
 
         def cut_and_load(checkpoint: dict[str, Any]) -> None:
             saved = checkpoint["callbacks"].get(self.state_key, {})
-            follow_in_place(pl_module.get_submodule(self.network), saved.get("plan"))
+            for each in [*averages_of(trainer, pl_module, self.network), pl_module.get_submodule(self.network)]:
+                follow_in_place(each, saved.get("plan"))
             load(checkpoint)
 
         pl_module.on_load_checkpoint = cut_and_load  # type: ignore[method-assign]
@@ -116,6 +118,7 @@ class GradualSlimming(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.get_submodule(self.network)
+        averages_of(trainer, pl_module, self.network)  # refuses, where they would be part of the network
         with isolate_rng():  # a look at the data must not change the training
             bench = FitBench(trainer, "val")
             batch = partial(bench.batch if bench.has_batches(pl_module) else bench.training_batch, pl_module)
@@ -137,7 +140,7 @@ class GradualSlimming(Callback):
         network = pl_module.get_submodule(self.network)
         wanted = math.floor(self._gone(trainer, trainer.current_epoch) * self.prunable + 1e-9) - self.removed
         if wanted > 0:
-            self._cut(trainer, network, wanted)
+            self._cut(trainer, pl_module, wanted)
         widths = {f"width/{name}": float(width) for name, width in _widths(network).items()}
         pl_module.log_dict(widths, sync_dist=True)
 
@@ -145,13 +148,14 @@ class GradualSlimming(Callback):
         """The share of the dense network's channels that is gone at the end of an epoch."""
         return self.schedule.during(self.ratio, epoch, trainer.max_epochs or 1)
 
-    def _cut(self, trainer: Trainer, network: nn.Module, wanted: int) -> None:
+    def _cut(self, trainer: Trainer, module: LightningModule, wanted: int) -> None:
         """Remove so many channels, or as many as the floors and ``most`` allow."""
+        network, averages = module.get_submodule(self.network), averages_of(trainer, module, self.network)
         left = select_channels(network, 0.0, self._example, **self.options).prunable
         limits: dict[str, Any] = {"floor": self._least, "most": self.most, "strict": False}
         keep = select_channels(network, wanted / left, self._example, **limits, **self.options)
         with _unwrapped(trainer):
-            slim_in_place(network, keep, self._example, optimizers=trainer.optimizers)
+            slim_in_place(network, keep, self._example, optimizers=trainer.optimizers, copies=averages)
         self.removed += keep.removed - keep.carried
         self._plan = plan_data(network)
 

@@ -132,3 +132,18 @@ def test_buffers_and_the_plan_follow(tmp_path) -> None:
     netslim.save(model, tmp_path / "slim.pt")
     loaded = netslim.load(tmp_path / "slim.pt", dense).eval()
     torch.testing.assert_close(loaded(IMAGES), model.eval()(IMAGES), rtol=0, atol=0)
+
+
+def test_copies_are_cut_too_and_share_nothing() -> None:
+    model = PreResNet(11, num_classes=4).double()
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        nn.init.normal_(parameter)
+    keep = netslim.select_channels(model, 0.5, IMAGES[:1])
+    expected = netslim.slim(other, dict(keep), IMAGES[:1])
+    with pytest.raises(ValueError, match="VGG is no copy of the network: they differ in conv.weight"):
+        slim_in_place(model, keep, IMAGES[:1], copies=[VGG([4, 6]).double()])
+    slim_in_place(model, keep, IMAGES[:1], copies=[other])
+    torch.testing.assert_close(other.state_dict(), expected.state_dict(), rtol=0, atol=0)
+    memory = [{t.data_ptr() for t in each.state_dict().values() if t.numel()} for each in (model, other)]
+    assert not memory[0] & memory[1]

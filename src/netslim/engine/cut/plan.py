@@ -112,25 +112,25 @@ def carry(small: nn.Module, plan: Plan) -> None:
     setattr(small, ATTRIBUTE, _plain(plan))
 
 
-def kept_rows(small: nn.Module, dense: Network) -> dict[str, Tensor]:
-    """Tensor name -> which of its rows in the dense network the slim one has, in its order; those that lost some.
-
-    Raises:
-        ValueError: one is not slim, or the other is not the network that it was cut from.
-    """
+def rows_of(small: nn.Module) -> dict[str, Tensor]:
+    """Tensor name -> which rows of the dense network's a slim one has, in its order; of those that lost some."""
     carried = getattr(small, ATTRIBUTE, None)
-    if carried is None:
-        raise ValueError(f"{type(small).__name__} is not a result of netslim.slim: nothing was removed from it")
-    plan = msgspec.convert(carried, Plan)
-    for name in differences(plan.dense, signature(dense)):
-        kind = type(dense.model).__name__
-        raise ValueError(f"{kind} is not the dense network that was slimmed: they differ in {name}; give that one")
     rows: dict[str, Tensor] = {}
-    for step in plan.passes:
+    for step in msgspec.convert(carried, Plan).passes if carried else []:
         for name, dim, kept in step.keep:
             if dim == 0:
                 rows[name] = rows[name][_indices(kept)] if name in rows else _indices(kept)
     return rows
+
+
+def check_pair(small: nn.Module, dense: Network) -> None:
+    """Raise ValueError where one is not slim, or the other is not the network that it was cut from."""
+    carried = getattr(small, ATTRIBUTE, None)
+    if carried is None:
+        raise ValueError(f"{type(small).__name__} is not a result of netslim.slim: nothing was removed from it")
+    for name in differences(msgspec.convert(carried, Plan).dense, signature(dense)):
+        kind = type(dense.model).__name__
+        raise ValueError(f"{kind} is not the dense network that was slimmed: they differ in {name}; give that one")
 
 
 def _foreign(network: Network, plan: Plan) -> list[str]:

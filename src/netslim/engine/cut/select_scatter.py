@@ -44,7 +44,7 @@ def scatter(layer: nn.Module, owner: nn.Module, places: Tensor, width: int) -> N
 def _beside_the_weight(layer: nn.Module, positions: Tensor) -> Tensor:
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    return positions if weight.device == META else positions.to(weight.device)
+    return positions if weight.device == META else positions.to(weight.device, copy=True)
 
 
 def select_input(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from netslim.engine.checks import check_model
-from netslim.engine.cut.plan import kept_rows
+from netslim.engine.cut.plan import check_pair, rows_of
 from netslim.engine.recovery.least_squares import Fitted, Sums
 from netslim.method.batches import check_batches, run
 from netslim.method.recovery import recalibrate, reestimated_statistics
@@ -95,7 +95,8 @@ def reconstruct(
     if not (ridge > 0 and largest > 0 and images > 0):
         raise ValueError(f"images={images}, ridge={ridge} and largest={largest} must be above 0")
     check_model(Network(small))
-    rows = kept_rows(small, Network(dense))
+    check_pair(small, Network(dense))
+    rows = rows_of(small)
     given, count = _first(batches, images)
     report = Reconstructed(images=count)
     outer, teacher = through or (small, dense)
