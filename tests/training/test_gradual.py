@@ -81,7 +81,7 @@ def test_floors_and_the_largest_share_of_a_cut_hold() -> None:
 def test_the_penalty_ends_with_the_ramp(callback: bool) -> None:
     """Without a loss λ alone moves γ; λ = 0.01 at rate 0.05 moves it for as long as there is a ramp."""
     task = module(strength=0.0 if callback else 1e-2)
-    task._loss = lambda batch, smoothing=0.0: (0 * task(batch[0]).sum(), torch.zeros(len(batch[1])))  # type: ignore[method-assign]
+    task.training_step = lambda batch, batch_idx: 0 * task(batch[0]).sum()  # type: ignore[method-assign]
     task._make_optimizer = partial(torch.optim.SGD, lr=0.05)
     more = [Sparsity(1e-2)] if callback else []
     fit(task, *more, GradualSlimming(0.5, start=0.0, end=0.5, network="network"))

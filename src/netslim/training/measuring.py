@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +19,13 @@ from typing import Any, Literal, Protocol
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from lightning.pytorch.utilities import CombinedLoader
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._pytree import tree_structure, tree_unflatten
 
 from netslim.engine import Reconstructed, reconstruct
-from netslim.method.batches import arguments
 from netslim.method.recovery import recalibrate
-from netslim.modules import bn_layers, tensors_in
+from netslim.modules import bn_layers
+from netslim.training.inputs import inputs
 from netslim.training.loaders import first_batch, generators_as_they_were, loaders_in, of_all_ranks
 from netslim.training.module_copy import copied, unlogged
 from netslim.training.quiet import quiet_callback, quiet_logger
@@ -212,29 +212,9 @@ def _inputs_of(
     with _borrowed(trainer, module, "val"), unlogged(module), trainer.precision_plugin.forward_context():
         moved = (_transferred(trainer, module, batch) for batch in batches)
         parts = (part for batch in moved for part in structure.flatten_up_to(batch) if part is not None)
-        given = (_inputs(through, part, example) for part in parts)
+        given = (inputs(through, part, example) for part in parts)
         # Rank 0 of a job alone has a trainer of one process, whose batches nobody else waits to share.
         yield of_all_ranks(given) if trainer.world_size > 1 else given
-
-
-def _inputs(network: nn.Module, batch: Any, example: Any) -> Any:
-    """What the network takes of a batch: what its forward says, or the one tensor that is like the example."""
-    if type(example) is tuple and len(example) == 1 and isinstance(example[0], (Mapping, list, tuple)):
-        return (batch,)  # forward takes it apart itself
-    batch = list(batch) if type(batch) is tuple else batch  # a loader's: labels may follow
-    try:
-        arguments(network, batch)
-    except ValueError:
-        alike = [tensor for tensor in tensors_in(batch) if isinstance(example, Tensor) and _alike(tensor, example)]
-        if len(alike) != 1:
-            raise
-        return alike[0]
-    return batch
-
-
-def _alike(tensor: Tensor, example: Tensor) -> bool:
-    """The same but for the number of samples and the precision."""
-    return tensor.shape[1:] == example.shape[1:] and tensor.is_floating_point() == example.is_floating_point()
 
 
 def _transferred(trainer: Trainer, module: LightningModule, batch: Any) -> Any:

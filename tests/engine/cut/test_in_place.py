@@ -141,7 +141,7 @@ def test_copies_are_cut_too_and_share_nothing() -> None:
         nn.init.normal_(parameter)
     keep = netslim.select_channels(model, 0.5, IMAGES[:1])
     expected = netslim.slim(other, dict(keep), IMAGES[:1])
-    with pytest.raises(ValueError, match="VGG is no copy of the network: they differ in conv.weight"):
+    with pytest.raises(ValueError, match=r"VGG is no copy of the network: they differ in conv\.weight"):
         slim_in_place(model, keep, IMAGES[:1], copies=[VGG([4, 6]).double()])
     slim_in_place(model, keep, IMAGES[:1], copies=[other])
     torch.testing.assert_close(other.state_dict(), expected.state_dict(), rtol=0, atol=0)
