@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -14,7 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from netslim.launch import gpu_lease, job_process
+from netslim.launch import gpu_lease, job_process, running
 from netslim.launch import job as one_job
 
 DEVICES = ["0", "1", "2"]
@@ -30,15 +30,15 @@ def _own_folder(tmp_path, monkeypatch):
 class Job:
     """A process that holds ``count`` devices until it is told to release them."""
 
-    def __init__(self, count: int = 1) -> None:
+    def __init__(self, count: int = 1, jobs_per_gpu: int = 1, devices: Sequence[str] = DEVICES) -> None:
         self.told, tell = PROCESSES.Pipe()
-        self.process = PROCESSES.Process(target=self._work, args=(tell, count))
+        self.process = PROCESSES.Process(target=self._work, args=(tell, devices, count, jobs_per_gpu))
         self.process.start()
         tell.close()
 
     @staticmethod
-    def _work(tell: Connection, count: int) -> None:
-        with gpu_lease.hold(DEVICES, count) as held:
+    def _work(tell: Connection, devices: Sequence[str], count: int, jobs_per_gpu: int) -> None:
+        with gpu_lease.hold(devices, count, jobs_per_gpu) as held:
             tell.send(held)
             tell.recv()
 
@@ -86,6 +86,50 @@ def test_jobs_that_want_two_of_three_do_not_block_each_other(monkeypatch):
         ((job, held),) = next_holders(waiting, 1)
         assert len(set(held)) == 2
         job.release()
+
+
+def test_three_jobs_on_each_of_two_devices():
+    first, order = [Job(jobs_per_gpu=3, devices="01") for _ in range(2)], random.Random(0)
+    holding = next_holders(first, 2)
+    assert sorted(device for _, (device,) in holding) == ["0", "1"]  # none has two while the other is idle
+    waiting = [Job(jobs_per_gpu=3, devices="01") for _ in range(8)]
+    holding += next_holders(waiting, 4)
+    while waiting:
+        assert sorted(device for _, (device,) in holding) == ["0", "0", "0", "1", "1", "1"]
+        assert not wait([other.told for other in waiting], 0.2)
+        job, device = holding.pop(order.randrange(len(holding)))
+        job.release()
+        ((other, taken),) = next_holders(waiting, 1)
+        assert taken == device
+        holding.append((other, taken))
+    for job, _ in holding:
+        job.release()
+
+
+def test_a_job_that_wants_a_device_alone_shares_it_with_nobody():
+    sharing = [Job(jobs_per_gpu=2, devices="0") for _ in range(2)]
+    holding = next_holders(sharing, 2)
+    alone = Job(devices="0")
+    assert not alone.told.poll(0.3)
+    holding[0][0].release()
+    assert not alone.told.poll(0.3)  # one slot is still held
+    os.kill(holding[1][0].process.pid, signal.SIGKILL)
+    assert alone.told.poll(PATIENCE)
+    assert alone.told.recv() == ["0"]
+    later = Job(jobs_per_gpu=16, devices="0")
+    assert not later.told.poll(0.3)
+    alone.release()
+    assert later.told.poll(PATIENCE)
+    later.told.recv()
+    later.release()
+
+
+def test_so_many_jobs_on_one_device_are_refused():
+    for share in (0, 17):
+        with pytest.raises(ValueError, match=f"jobs_per_gpu={share} cannot be; give 1 to 16"):
+            gpu_lease.slots("0", share)
+    with pytest.raises(ValueError, match="jobs_per_gpu=17 is too large; give 16 or fewer"):
+        running.jobs_per_gpu(OmegaConf.create({"jobs_per_gpu": 17}))
 
 
 def test_a_killed_holder_releases_its_device():
@@ -156,7 +200,7 @@ def test_who_leases_and_when(launcher, devices, before, after, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}})
     monkeypatch.setattr(one_job, "_hydra", lambda: hydra)
-    settings = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}})
+    settings = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}, "jobs_per_gpu": 1})
     with ExitStack() as until:
         asked = one_job._lease(settings, Needs(data=dict), until)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == before
@@ -165,3 +209,21 @@ def test_who_leases_and_when(launcher, devices, before, after, monkeypatch):
     for device in "467":
         with gpu_lease.hold([device]):  # all are free again
             pass
+
+
+def test_jobs_of_a_sweep_share_a_gpu_as_the_setting_says(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(job_process, "possible", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    monkeypatch.setattr(
+        one_job, "_hydra", lambda: OmegaConf.create({"runtime": {"choices": {"hydra/launcher": "joblib"}}})
+    )
+    settings = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": 1}, "jobs_per_gpu": 3})
+    with ExitStack() as until:
+        for _ in range(3):
+            one_job._lease(settings, Needs(data=dict), until).data()
+        fourth = Job(jobs_per_gpu=3, devices="4")
+        assert not fourth.told.poll(0.3)
+    assert fourth.told.poll(PATIENCE)
+    fourth.told.recv()
+    fourth.release()

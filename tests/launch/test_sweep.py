@@ -109,7 +109,8 @@ def test_one_job_per_gpu_or_per_threads(monkeypatch):
     assert [resolvers.workers(threads, 1, "auto") for threads in (None, 1, 3, 16)] == [1, 8, 2, 1]
     monkeypatch.setattr(gpu_lease, "visible", lambda: ["0", "1", "2", "3"])
     assert [resolvers.workers(1, devices, "auto") for devices in (1, 2, 3, "auto", 8)] == [4, 2, 1, 1, 1]
-    assert resolvers.workers(2, 1, "cpu") == 4
+    assert [resolvers.workers(1, devices, "auto", 3) for devices in (1, 2, "auto")] == [12, 6, 3]
+    assert resolvers.workers(2, 1, "cpu", 3) == 4
 
 
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/joblib' is validated")  # as at the top of sweep.py

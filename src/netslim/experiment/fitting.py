@@ -67,6 +67,7 @@ def fit_task(
         epochs=epochs,
         loggers=job.loggers,
         callbacks=[*callbacks, cost, *more],
+        **job.checkpoint,
     )
     left |= {"metric": Metric(**vars(history.metric)), "test": test_of(left["test"]), "train_macs": cost.train_macs}
     return history, {**left, "run": msgspec.convert(left["run"], Run)}

@@ -52,6 +52,7 @@ class Job:
         schedule: how much is removed when.
         method: what the command calls this combination of score, schedule and slimming; "" where it has no name.
         callbacks, loggers: made anew for each training; a logger from the stage's folder.
+        checkpoint: when checkpoints are written and by whom: ``every_epochs``, ``every_seconds``, ``threaded``.
         controls, stages: make further stages from the job and the stages before them.
     """
 
@@ -82,6 +83,7 @@ class Job:
     method: str = ""
     callbacks: tuple[Callable[[], Callback], ...] = ()
     loggers: tuple[Callable[..., Logger], ...] = ()
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
     controls: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
     stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
 

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from netslim.experiment import pipeline
-from netslim.launch import command_line, config, errors, quiet
+from netslim.launch import command_line, config, errors, quiet, running
 from netslim.launch.trusted import targets
 from netslim.method.steps import checked_strength
 
@@ -72,6 +72,7 @@ def check(job: DictConfig) -> None:
     _check_trainer(settings.trainer)
     _check_targets(settings)
     _check_name(settings.net)
+    running.jobs_per_gpu(settings)
     asked = config.job(settings, command="")
     checked_strength(asked.strength)
     pipeline.check(asked)

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from netslim.experiment.controls import CONTROLS
 from netslim.experiment.job import Job
-from netslim.launch import numbers, pretrained, recorded
-from netslim.launch.numbers import number
+from netslim.launch import numbers, pretrained, recorded, running
+from netslim.launch.numbers import number, truth
 from netslim.launch.settings import SETTINGS, unknown
 from netslim.method.schedules import OneShot
 from netslim.training.distillation import Distillation, check_distillation
@@ -64,6 +64,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         schedule=schedule,
         callbacks=tuple(_makers(cfg, "callbacks", ())),
         loggers=tuple(_named(each, f"logger.{name}", ("folder", None)) for name, each in (cfg.logger or {}).items()),
+        checkpoint=running.checkpoint(cfg),
         controls=tuple(_makers(cfg, "controls", ("job", "stages"), CONTROLS)),
         stages=tuple(_makers(cfg, "stages", ("job", "stages"))),
     )
@@ -94,7 +95,7 @@ def _task(cfg: DictConfig) -> Callable[..., Any]:
         )
     extras = {
         "label_smoothing": (number(cfg, "label_smoothing", float), 0.0),
-        "channels_last": (_truth(cfg, "channels_last"), True),
+        "channels_last": (truth(cfg, "channels_last"), True),
         "compile": (_compile(cfg), None),
     }
     for name, (value, default) in extras.items():
@@ -203,13 +204,6 @@ def _compile(cfg: DictConfig) -> dict[str, Any] | None:
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"compile={asked}: {error}") from None
     return arguments
-
-
-def _truth(cfg: DictConfig, key: str) -> bool:
-    value = OmegaConf.select(cfg, key, throw_on_missing=True)
-    if not isinstance(value, bool):
-        raise ValueError(f"{key}={value} is neither true nor false")
-    return value
 
 
 def _partial(cfg: DictConfig, group: str, **given: Any) -> Any:

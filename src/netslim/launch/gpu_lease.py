@@ -1,7 +1,9 @@
-"""One job per GPU: whoever computes holds the lock file of a device of this machine.
+"""One job per GPU, or so many: whoever computes holds lock files of a device of this machine.
 
 Jobs that share a machine's GPUs without a scheduler (processes of one sweep, or several sweeps) each take a free device
-and wait while there is none. The kernel releases the locks of a process that dies, however it dies.
+and wait while there is none. A device has ``MOST`` slots, each a lock file: a job that shares its GPU with others holds
+one of the first ``jobs_per_gpu``, a job that wants it alone holds all. The kernel releases the locks of a process that
+dies, however it dies.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from filelock import FileLock, Timeout
 log = logging.getLogger("netslim")
 
 POLL = 0.05  # seconds between two looks at the locks
+MOST = 16  # jobs on one GPU
 
 
 def visible() -> list[str]:
@@ -38,22 +42,49 @@ def folder() -> Path:
     return Path(os.environ.get("NETSLIM_LEASES") or Path(tempfile.gettempdir()) / f"netslim-{user}")
 
 
+@dataclass(frozen=True)
+class Slots:
+    """The locks of one device that a job may hold, and how many of them it needs."""
+
+    locks: Sequence[FileLock]
+    needed: int
+
+    def free(self) -> list[FileLock]:
+        """Those that nobody else holds; they are acquired."""
+        return [lock for lock in self.locks if _acquired(lock)]
+
+
+def slots(device: str, jobs_per_gpu: int) -> Slots:
+    """Of a job that shares its GPU with ``jobs_per_gpu`` - 1 others.
+
+    Raises:
+        ValueError: ``jobs_per_gpu`` is not 1 to MOST.
+    """
+    if not 1 <= jobs_per_gpu <= MOST:
+        raise ValueError(f"jobs_per_gpu={jobs_per_gpu} cannot be; give 1 to {MOST}")
+    names = [device.replace("/", "_") + (f".{number}" if number else "") for number in range(MOST)]
+    locks = [FileLock(folder() / f"gpu-{name}.lock", mode=0o666) for name in names]
+    return Slots(locks, MOST) if jobs_per_gpu == 1 else Slots(locks[:jobs_per_gpu], 1)
+
+
 @contextmanager
-def hold(devices: Sequence[str], count: int = 1) -> Iterator[list[str]]:
-    """Wait until ``count`` of ``devices`` are free, hold them, and give their names.
+def hold(devices: Sequence[str], count: int = 1, jobs_per_gpu: int = 1) -> Iterator[list[str]]:
+    """Wait until ``count`` of ``devices`` are free, or have a free slot, hold them, and give their names.
+
+    Args:
+        jobs_per_gpu: default 1: the devices are this job's alone.
 
     Raises:
         ValueError: there are fewer than ``count`` devices.
     """
     if count > len(devices):
         raise ValueError(f"{count} devices asked for, {len(devices)} visible ({', '.join(devices) or 'none'})")
-    locks = folder()
-    locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = {name: FileLock(locks / f"gpu-{name.replace('/', '_')}.lock", mode=0o666) for name in devices}
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = {name: slots(name, jobs_per_gpu) for name in devices}
     with ExitStack() as held:
         mine: list[str] = []
         # One at a time collects: two that want two devices each would otherwise wait for each other with one each.
-        with FileLock(locks / "next.lock", mode=0o666, poll_interval=POLL):
+        with FileLock(folder() / "next.lock", mode=0o666, poll_interval=POLL):
             while True:
                 mine += _take(files, count - len(mine), mine, held)
                 if len(mine) == count:
@@ -62,14 +93,14 @@ def hold(devices: Sequence[str], count: int = 1) -> Iterator[list[str]]:
         yield mine
 
 
-def take(count: int, until: ExitStack) -> None:
+def take(count: int, until: ExitStack, jobs_per_gpu: int = 1) -> None:
     """Wait for ``count`` GPUs and make them all that this process sees, until ``until`` ends."""
-    held = until.enter_context(hold(visible(), count))
+    held = until.enter_context(hold(visible(), count, jobs_per_gpu))
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
     log.info("GPU %s", ", ".join(held))
 
 
-def before(build: Callable[..., Any], count: int, until: ExitStack) -> Callable[..., Any]:
+def before(build: Callable[..., Any], count: int, until: ExitStack, jobs_per_gpu: int = 1) -> Callable[..., Any]:
     """``build``, which takes ``count`` GPUs the first time it is called.
 
     A job that has nothing to compute, or waits for another that trains the stage it needs, so holds no GPU.
@@ -78,23 +109,29 @@ def before(build: Callable[..., Any], count: int, until: ExitStack) -> Callable[
 
     def build_on_own_devices(*args: Any, **kwargs: Any) -> Any:
         if waiting:
-            take(waiting.pop(), until)
+            take(waiting.pop(), until, jobs_per_gpu)
         return build(*args, **kwargs)
 
     return build_on_own_devices
 
 
-def _take(files: dict[str, FileLock], wanted: int, mine: Sequence[str], held: ExitStack) -> list[str]:
-    """Up to ``wanted`` more devices of those that are free now."""
-    taken: list[str] = []
-    for name, lock in files.items():
-        if len(taken) == wanted:
-            break
-        if name in mine:
-            continue
-        try:
-            held.enter_context(lock.acquire(timeout=0))
-        except Timeout:
-            continue
-        taken.append(name)
+def _take(files: Mapping[str, Slots], wanted: int, mine: Sequence[str], held: ExitStack) -> list[str]:
+    """Up to ``wanted`` more devices of those that are free now; of those with free slots the emptiest."""
+    free = {name: device.free() for name, device in files.items() if name not in mine}
+    order = sorted(free, key=lambda name: -len(free[name]))
+    taken = [name for name in order if len(free[name]) >= files[name].needed][:wanted]
+    for name, locks in free.items():
+        kept = files[name].needed if name in taken else 0
+        for lock in locks[:kept]:
+            held.callback(lock.release)
+        for lock in locks[kept:]:
+            lock.release()
     return taken
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

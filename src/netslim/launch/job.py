@@ -21,7 +21,18 @@ from omegaconf import DictConfig
 from netslim.experiment import paths, pipeline
 from netslim.experiment.job import Job
 from netslim.experiment.records import TARGETS, FinetuneRecord, JobRecord, TrainRecord
-from netslim.launch import command_line, config, ending, errors, gpu_lease, job_process, job_status, numbers, quiet
+from netslim.launch import (
+    command_line,
+    config,
+    ending,
+    errors,
+    gpu_lease,
+    job_process,
+    job_status,
+    numbers,
+    quiet,
+    running,
+)
 from netslim.training import allocator, distributed
 
 log = logging.getLogger("netslim")
@@ -111,11 +122,12 @@ def _lease(cfg: DictConfig, job: Job, leases: ExitStack) -> Job:
         return job
     if not gpus or not job_process.possible() or cfg.trainer.accelerator not in ("auto", "gpu", "cuda"):
         return job
+    share = running.jobs_per_gpu(cfg)
     if cfg.trainer.devices == 1:  # with the first data, so that a job which waits for another's stage holds none
-        return replace(job, data=gpu_lease.before(job.data, 1, leases))
+        return replace(job, data=gpu_lease.before(job.data, 1, leases, share))
     if isinstance(cfg.trainer.devices, (int, str)):  # before the job's other processes start; a list is a choice
         count = int(cfg.trainer.devices) if str(cfg.trainer.devices).isdigit() else len(gpus)
-        gpu_lease.take(count, leases)
+        gpu_lease.take(count, leases, share)
     return job
 
 

@@ -55,3 +55,10 @@ def number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int 
     if least is not None and value < least:
         raise ValueError(f"{key}={value} is too small; give {least} or more")
     return kind(value)
+
+
+def truth(cfg: DictConfig, key: str) -> bool:
+    value = OmegaConf.select(cfg, key, throw_on_missing=True)
+    if not isinstance(value, bool):
+        raise ValueError(f"{key}={value} is neither true nor false")
+    return value

@@ -10,12 +10,13 @@ from netslim.launch import gpu_lease, job_status
 from netslim.measure.environment import processor_cores
 
 
-def workers(threads: int | None, devices: Any, accelerator: str) -> int:
-    """How many jobs this machine runs side by side: one per ``devices`` GPUs, or without any, per ``threads`` cores."""
+def workers(threads: int | None, devices: Any, accelerator: str, jobs_per_gpu: int = 1) -> int:
+    """How many jobs this machine runs side by side: ``jobs_per_gpu`` for each ``devices`` GPUs, or, without any, one
+    per ``threads`` cores."""
     gpus = [] if accelerator == "cpu" else gpu_lease.visible()
     if gpus:
         each = devices if isinstance(devices, int) and devices > 0 else len(gpus)
-        return max(1, len(gpus) // each)
+        return max(1, len(gpus) // each) * jobs_per_gpu
     return max(1, processor_cores() // threads) if threads else 1
 
 

@@ -21,6 +21,8 @@ PLAIN = (
     "channels_last",
     "compile",
     "threads",
+    "jobs_per_gpu",
+    "checkpoint",
 )
 DOORS = ("penalty", "score", "schedule", "task", "logger")
 LISTS = ("callbacks", "controls", "stages")

@@ -2,22 +2,102 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from torch import nn
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from netslim import files
+
+log = logging.getLogger("netslim")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's own moves a finished file from the system's temporary folder: across file systems that is a copy,
     which a crash cuts off. This one writes beside the target, forces it to disk and renames.
+
+    Args:
+        threaded: a thread does that, from a copy in the processor's memory, while the training goes on. One file at a
+            time: the next one waits for it, and raises what it raised.
     """
 
+    def __init__(self, threaded: bool = False) -> None:
+        self.threaded = threaded
+        self._pending: Future[None] | None = None
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        files.write_tensors(Path(path), checkpoint)
+        if not self.threaded:
+            files.write_tensors(Path(path), checkpoint)
+            return
+        self.finish()
+        thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending = thread.submit(files.write_tensors, Path(path), tree_map(_copied, checkpoint))
+        thread.shutdown(wait=False)
+
+    def finish(self, wait: bool = True) -> None:
+        """Wait until the file is whole, or only look whether it is.
+
+        Raises:
+            OSError: it could not be written; the one before it is still there.
+        """
+        if self._pending is not None and (wait or self._pending.done()):
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def teardown(self) -> None:
+        """Lightning calls this at the end of everything, after an error too, which must not be covered."""
+        try:
+            self.finish()
+        except OSError as error:
+            log.error("the last checkpoint was not written: %s", error)
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else copy.deepcopy(leaf)
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes a checkpoint at the end of an epoch, over the one before.
+
+    Args:
+        path: of the file.
+        every_epochs: not before so many epochs have passed, default 1.
+        every_seconds: nor before so many seconds have, default 0.
+
+    The last epoch is always written. A training that is resumed repeats the epochs since, and ends with the same bits.
+    """
+
+    def __init__(self, path: Path, every_epochs: int = 1, every_seconds: float = 0.0) -> None:
+        self.path, self.every_epochs, self.every_seconds = path, every_epochs, every_seconds
+        self._written = (0, 0.0)  # epochs done, and when
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._written = (trainer.current_epoch, time.monotonic())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _finish(trainer, wait=False)
+        done, (epochs, since) = trainer.current_epoch + 1, self._written
+        due = done - epochs >= self.every_epochs and time.monotonic() - since >= self.every_seconds
+        last = trainer.should_stop or done == trainer.max_epochs
+        if trainer.strategy.broadcast(due or last):  # clocks differ from process to process
+            trainer.save_checkpoint(self.path)
+            self._written = (done, time.monotonic())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _finish(trainer, wait=True)
+
+
+def _finish(trainer: Trainer, wait: bool) -> None:
+    if isinstance(writer := trainer.strategy.checkpoint_io, AtomicCheckpointIO):
+        writer.finish(wait)
 
 
 def epochs_done(path: Path, module: nn.Module, shrinks: bool = False) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from netslim.files import Record
@@ -27,7 +26,7 @@ LAST = "last.ckpt"
 def fit(
     folder: Path, module: LightningModule, data: LightningDataModule, *, trainer: Callable[..., Trainer], command: str,
     seed: int, epochs: int, loggers: Sequence[Callable[..., Logger]] = (tensorboard,),
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] = (), every_epochs: int = 1, every_seconds: float = 0.0, threaded: bool = False,
 ) -> tuple[History, Record]:  # fmt: skip
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once.
 
@@ -36,16 +35,18 @@ def fit(
         module: a task (training/task.py).
         loggers: make loggers from the folder (training/loggers.py).
         callbacks: beside netslim's own.
+        every_epochs, every_seconds, threaded: of the checkpoints (training/checkpoint.py).
     """
     told, history, done = describe_run(command), History(metric_of(module)), _epochs_done(folder, module, callbacks)
-    own = [EpochSeed(seed), GammaHistogram(), history, Progress(folder.name.rsplit("_", 1)[0], history), _last(folder)]
+    last = checkpoint.LastCheckpoint(folder / LAST, every_epochs, every_seconds)
+    own = [EpochSeed(seed), GammaHistogram(), history, Progress(folder.name.rsplit("_", 1)[0], history), last]
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
         logger=[make(folder, done) for make in loggers],
         callbacks=[*own, *callbacks],
     )
-    runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO()
+    runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO(threaded)
     if done is not None:
         log.info("%s | going on from %s", folder.name, LAST)
     if epochs:
@@ -59,12 +60,6 @@ def _epochs_done(folder: Path, module: LightningModule, callbacks: Sequence[Call
     """How many epochs an earlier attempt left in the folder; None for none."""
     path, shrinks = folder / LAST, any(isinstance(callback, GradualSlimming) for callback in callbacks)
     return distributed.on_rank_zero(lambda: checkpoint.epochs_done(path, module, shrinks) if path.exists() else None)
-
-
-def _last(folder: Path) -> Callback:
-    """What writes the last whole epoch."""
-    name = LAST.removesuffix(ModelCheckpoint.FILE_EXTENSION)
-    return ModelCheckpoint(folder, filename=name, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 def _tested(runner: Trainer, module: LightningModule, data: LightningDataModule, metric: Metric) -> dict[str, float]:
