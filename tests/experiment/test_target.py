@@ -33,6 +33,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("outputs")
     run(outputs, "target_macs=0.6")
     run(outputs, "target_params=0.7")
+    run(outputs, "target_params=0.3", "slimming.floor=4", "finetune.epochs=0", "name=floor")
     return outputs / "lab"
 
 
@@ -71,6 +72,14 @@ def test_the_report_says_it(lab):
             ("0.4", "MACs"),
             ("0.3", "parameters"),
         }
+
+
+def test_layers_that_end_at_their_floor_are_told(lab):
+    (job,) = paths.load_jobs(lab.with_name("floor"))
+    ends = [layer.name for layer in job.slim.layers if layer.kept == 4]
+    assert job.slim.at_floor == ends
+    assert ends
+    assert f"At their floor there end {ends[0]}" in (lab.with_name("floor") / "report" / "report.md").read_text()
 
 
 WRONG = {

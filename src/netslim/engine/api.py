@@ -84,15 +84,15 @@ def select_channels(
 
     Returns:
         BN name -> bool tensor (C,), True where the channel is kept; one entry per prunable BN layer. What is removed
-        only grows with ratio. See ``Selection`` for its attributes.
+        only grows with ratio. See ``Selection`` for its attributes; ``print`` shows it as a table with advice.
 
     Raises:
         ValueError: no BN layer is prunable, a bad argument, a ratio or target out of reach, a model that does not run.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     >>> model[1].weight.data = torch.tensor([0.5, -0.1, 0.0, 0.9])
-    >>> select_channels(model, ratio=0.5, example_input=torch.randn(1, 3, 8, 8))
-    {'1': tensor([ True, False, False,  True])}
+    >>> keep = select_channels(model, ratio=0.5, example_input=torch.randn(1, 3, 8, 8)); keep["1"], keep
+    (tensor([ True, False, False,  True]), Selection(2 of 4 channels removed, 50.0 % of multiply-adds left))
     """
     check_coupling(coupling)
     amount = Amount(ratio, target_of(ratio, target_macs, target_params), floor, round_to, strict, most)
@@ -163,7 +163,14 @@ def mask(model: Model, keep: Mapping[str, Tensor]) -> Model:
 
 @torch.inference_mode(False)
 @_collector_paused()
-def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatter: bool = False) -> Model:
+def slim(
+    model: Model,
+    keep: Mapping[str, Tensor] | None = None,
+    example_input: Any = None,
+    *,
+    scatter: bool = False,
+    **amount: Any,
+) -> Model:
     """A new, smaller network that computes what ``mask(model, keep)`` computes. `model` is left alone.
 
     Same classes and forward code, a plain nn.Module in the same mode, dtype and device. Equal to the masked network in
@@ -174,14 +181,23 @@ def slim(model: Model, keep: Mapping[str, Tensor], example_input: Any, *, scatte
     Args:
         keep: BN name -> bool tensor (C,), as from ``select_channels``, or one's own; layers not named stay whole.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
+        amount: instead of keep, what ``select_channels`` is to be asked for: ratio, target_macs, coupling...
         scatter: let layers write parts of their streams. Default False: only if ``select_channels`` chose with
             coupling="scatter"; what a stream needs is carried along otherwise.
 
     Raises:
         ValueError: an unknown name or wrong shape in keep, a model that cannot be slimmed as it is (checks.py), or one
-        that does not run on the example input.
+        that does not run on the example input; or both keep and an amount.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    >>> slim(net, ratio=0.5, example_input=torch.randn(1, 3, 8, 8))[0]
+    Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
     """
+    if keep is not None and amount:
+        raise ValueError(f"give either keep or {', '.join(amount)}: the channels of keep are chosen already")
     network = Network(model)
+    if keep is None:
+        keep = select_channels(model, example_input=example_input, **amount)
     check_model(network)
     check_keep(network, keep)
     return write(network, _proved(network, keep, example_input, scatter), keep)  # type: ignore[return-value]

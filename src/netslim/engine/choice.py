@@ -31,7 +31,9 @@ def choose(
             asked, keep = amount.choose(network, graph, _removable(network, found, coupling))
         if frozen or proved.frozen:
             proved = prove(network, graph, keep, example_input)
-    return _described(network, graph, scores, found, asked, keep, proved, example_input)
+    described = _described(network, graph, scores, found, asked, keep, proved, example_input)
+    described.coupling, described.at_floor = coupling, amount.at_floor(keep)
+    return described
 
 
 def _described(
@@ -56,6 +58,7 @@ def _described(
         removed=removed,
         carried=carried,
         delivered={"channels": (removed - carried) / prunable, **saved},
+        held=found.held,
         held_back=found.held_back,
         scattering=graph.scattering,
         scores=scores,

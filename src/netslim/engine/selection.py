@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from netslim.engine.verify.analyse import Proof
 from netslim.method.scores import Scores
+
+ROWS = 20  # layers that the table shows
+NEAR = 1e-2  # |γ| under it is near zero
 
 
 @dataclass(eq=False, repr=False)
@@ -24,6 +28,7 @@ class Selection(dict[str, Tensor]):
     must stay equally wide: what holds them at one ratio need not at another.
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; an operation; or that the layer was not run).
+    held: the same by layer. at_floor: layers that lost all that their floor lets go.
     scattering: BN layers that may write only some channels of their streams -> the modules whose hooks do it.
     """
 
@@ -34,6 +39,9 @@ class Selection(dict[str, Tensor]):
     carried: int = 0
     delivered: dict[str, float] = field(default_factory=dict)
     held_back: dict[str, int] = field(default_factory=dict)
+    held: dict[str, dict[str, int]] = field(default_factory=dict)
+    coupling: str = "keep"
+    at_floor: list[str] = field(default_factory=list)
     scattering: Mapping[str, str] = field(default_factory=dict)
     scores: Scores | None = None  # by which they were ranked
     proof: Proof | None = None  # for slim()
@@ -41,6 +49,69 @@ class Selection(dict[str, Tensor]):
     def __post_init__(self, keep: Mapping[str, Tensor]) -> None:
         self.update(keep)
 
+    def __repr__(self) -> str:
+        left = 100 * (1 - self.delivered.get("macs", 0.0))
+        return f"Selection({self.removed} of {self.prunable} channels removed, {left:.1f} % of multiply-adds left)"
+
+    def __str__(self) -> str:
+        """A table of at most 30 lines: what is kept, what holds the rest, what is left in all, and advice."""
+        widths = {name: (n := sum(why.values()), n) for name, why in self.held.items()}
+        widths |= {name: (int(mask.sum()), len(mask)) for name, mask in self.items()}
+        order = self.scores.value if self.scores else widths  # the network's
+        left = {what: f"{100 * (1 - share):.1f} %" for what, share in self.delivered.items()}
+        return "\n".join(
+            [
+                *rows({name: widths[name] for name in order}, self.held),
+                f"removed {self.removed} of {self.prunable} prunable channels ({100 * self.asked:.3g} % asked)",
+                f"left: {left.get('parameters')} of the parameters, {left.get('macs')} of the multiply-adds",
+                *(f"! {line}" for line in self.advice()),
+            ]
+        )
+
+    def advice(self) -> list[str]:
+        """What may be better done otherwise, in a line each."""
+        total = sum(self.held_back.values()) + self.prunable
+        coupled, near = self.held_back.get("coupled", 0) / total, self._near_zero()
+        found = []
+        if self.coupling == "keep" and coupled > 0.4:
+            out = f"coupling='keep' leaves {100 * coupled:.0f} % of the channels out of the ratio"
+            found.append(f"{out}: coupling='group' or 'scatter' reaches them")
+        if near is not None and self.asked - near > 0.1:
+            asked = f"{100 * self.asked:.0f} % are removed, {100 * near:.0f} % of the γ are near zero"
+            found.append(f"{asked} (|γ| < {NEAR:g}): train with the penalty first")
+        if self.at_floor:
+            more = f" and {len(self.at_floor) - 3} more" * (len(self.at_floor) > 3)
+            ends = ", ".join(f"{name} with {int(self[name].sum())}" for name in self.at_floor[:3])
+            found.append(f"at the floor end {ends}{more}: a higher floor, or a smaller ratio")
+        return found
+
+    def _near_zero(self) -> float | None:
+        """The share of γ near zero, of the layers that can be pruned; None where another score ranks the channels."""
+        if self.scores is None or self.scores.unit != "|γ|" or not self:
+            return None
+        sizes = torch.cat([self.scores.value[name] for name in self])
+        return float((sizes < NEAR).double().mean())
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and files hold no network."""
         return {name: value for name, value in vars(self).items() if name != "proof"}
+
+
+def rows(widths: Mapping[str, tuple[int, int]], held: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line per layer: its name, channels kept of its width, what holds the others; of many the narrowest.
+
+    Args:
+        widths: layer -> channels kept, width.
+        held: layer -> what holds channels of it -> how many.
+    """
+    shown = sorted(widths, key=lambda name: widths[name][0] / widths[name][1])[:ROWS]
+    longest = max(len(name) for name in ["layer", *shown])
+    table = [f"{'layer':<{longest}}  {'kept':>5} of {'width':<5}"]
+    for name in (name for name in widths if name in shown):
+        kept, width = widths[name]
+        why = ", ".join(f"{n} {reason}" for reason, n in held.get(name, {}).items())
+        table.append(f"{name:<{longest}}  {kept:>5} of {width:<5}  {why}".rstrip())
+    others = [widths[name] for name in widths if name not in shown]
+    if others:
+        table.append(f"{len(others)} more layers: {sum(k for k, _ in others)} of {sum(w for _, w in others)}")
+    return table

@@ -83,7 +83,7 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     """One threshold over all scores. ``threshold``: the largest score removed, ``unit``: what a score is.
 
     ``train``: the training that was slimmed. ``removed``, ``prunable``: channels, of the dense network in later rounds
-    too. ``uncounted``: operations without a MAC rule, and how often they ran.
+    too. ``at_floor``: layers that lost all that their floor lets go. ``uncounted``: operations without a MAC rule, and how often they ran.
     """
 
     train: str = ""
@@ -94,6 +94,7 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     prunable: AtLeast1
     layers: Annotated[list[Layer], Meta(min_length=1)]
     uncounted: dict[str, int] = {}
+    at_floor: list[str] = []
     dense: Measured
     small: Measured = field(name="slim")
     recalibrated: Recalibrated

@@ -191,7 +191,11 @@ def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRec
         numbers = {name: value for name, value in result[key].items() if name != "metrics"}
         return {**numbers, "test": test_of(task.record_of_test(result[key]["metrics"], metric))}
 
-    plain = {key: result[key] for key in ("threshold", "removed", "prunable", "uncounted", "unit") if key in result}
+    plain = {
+        key: result[key]
+        for key in ("threshold", "removed", "prunable", "uncounted", "unit", "at_floor")
+        if key in result
+    }
     return SlimRecord(
         **plain,
         layers=[Layer(**layer) for layer in result["layers"]],
@@ -223,4 +227,5 @@ def _told(record: SlimRecord) -> str:
     tests = {"dense": record.dense.test, "pruned": record.small.test, "recalibrated": record.recalibrated.test}
     scores = [f"{test.score:{record.metric.format}} {what}" for what, test in tests.items()]
     removed = f"removed {record.removed} of {record.prunable} channels, {100 * record.macs_left:.1f} % of MACs left"
-    return f"{removed} | test {record.metric.name} {', '.join(scores)}"
+    ends = f", {len(record.at_floor)} layers at their floor ({record.at_floor[0]}, …)" if record.at_floor else ""
+    return f"{removed}{ends} | test {record.metric.name} {', '.join(scores)}"

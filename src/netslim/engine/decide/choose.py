@@ -12,7 +12,7 @@ from netslim.engine.cut.savings import macs_left, params_left
 from netslim.engine.decide.coupling import Units
 from netslim.engine.decide.liveness import solve
 from netslim.engine.graph.graph import Graph
-from netslim.method.threshold import Floor, is_number, remove_lowest
+from netslim.method.threshold import Floor, is_number, least, remove_lowest
 from netslim.modules import Network
 
 COSTS: dict[str, tuple[str, Callable[[Network, Graph, Tensor], float]]] = {
@@ -96,6 +96,11 @@ class Amount:
             return self.ratio, self._keep(units, self.ratio, self.strict)
         ratio = self._ratio_for(self.target, network, graph, units)
         return ratio, self._keep(units, ratio, strict=False)
+
+    def at_floor(self, keep: dict[str, Tensor]) -> list[str]:
+        """The layers that lost as many channels as they may."""
+        lowest = least({name: len(kept) for name, kept in keep.items()}, self.floor, self.most)
+        return [name for name, kept in keep.items() if not kept.all() and int(kept.sum()) <= lowest[name]]
 
     def _keep(self, units: Units, ratio: float, strict: bool) -> dict[str, Tensor]:
         return remove_lowest(

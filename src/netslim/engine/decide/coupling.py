@@ -39,12 +39,20 @@ Names = npt.NDArray[Any]
 class Units:
     """BN name -> unit number per channel (-1: cannot be removed), shape (C,); and the unit's score in each place.
 
-    held_back: what keeps the other BN channels -> how many it keeps.
+    held: BN name -> what keeps the other channels of the layer -> how many it keeps.
     """
 
     number: dict[str, Tensor]
     score: dict[str, Tensor]
-    held_back: dict[str, int]
+    held: dict[str, dict[str, int]]
+
+    @property
+    def held_back(self) -> dict[str, int]:
+        """Of all layers together, the most frequent first."""
+        total = Counter[str]()
+        for reasons in self.held.values():
+            total.update(reasons)
+        return dict(total.most_common())
 
 
 @dataclass
@@ -82,7 +90,7 @@ def units(graph: Graph, scores: Scores, coupling: str, frozen: Sequence[tuple[st
         if name in scores.value and allowed.any():
             found.number[name] = torch.from_numpy(np.where(allowed, unit[out], -1))
             found.score[name] = torch.from_numpy(np.where(allowed, score[out], 0.0))
-    found.held_back = _held_back(scores, {name: why[out[np.isinf(score[out])]].tolist() for name, out in outs.items()})
+    found.held = _held(scores, {name: why[out[np.isinf(score[out])]].tolist() for name, out in outs.items()})
     return found
 
 
@@ -177,13 +185,10 @@ def _of_classes(graph: Graph, score: Tensor, dead: Tensor, lowest: float) -> Wor
     return Worst(worst.scatter_reduce_(0, graph.classes[read], score[read], "amax"), live)
 
 
-def _held_back(scores: Scores, reasons: dict[str, list[str]]) -> dict[str, int]:
-    """Reason -> channels, the most frequent first."""
-    held = Counter[str]()
-    held[NOT_RUN] = sum(len(score) for name, score in scores.value.items() if name not in reasons)
-    for name, why in reasons.items():
-        held.update(why if name in scores.value else [])
-    return {reason: count for reason, count in held.most_common() if count}
+def _held(scores: Scores, reasons: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    """Layer -> reason -> channels."""
+    unseen = {name: {NOT_RUN: len(score)} for name, score in scores.value.items() if name not in reasons}
+    return unseen | {name: dict(Counter(why)) for name, why in reasons.items() if name in scores.value and why}
 
 
 def sample(units: Units, share: float = 0.4) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ def channels(group: Group) -> list[Section]:
         caption="Channels that are kept in each BatchNorm layer; the darker, the larger the share of the layer.",
         data="results.csv",
     )
-    text = f"Look for where one threshold for the whole network cuts deepest. {extremes}"
+    text = f"Look for where one threshold for the whole network cuts deepest. {extremes}{_floors(group)}"
     blocks: list[Block] = [
         Text(text),
         Text(source, quiet=True),
@@ -44,6 +44,13 @@ def channels(group: Group) -> list[Section]:
         _widths(layers, kept, group.of),
     ]
     return [Section("Parameters, MACs and Kept Channels per Layer", blocks)]
+
+
+def _floors(group: Group) -> str:
+    """The layers that would have lost more at the largest ratio."""
+    slims = [job.slim for job in group.jobs if job.ratio == group.ratios[-1]]
+    names = formats.distinct(name for slim in slims if slim for name in slim.at_floor)
+    return f" At their floor there end {formats.few(names)}." if names else ""
 
 
 def _kept(jobs: Sequence[FinishedJob]) -> list[float]:
