@@ -83,7 +83,8 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     """One threshold over all scores. ``threshold``: the largest score removed, ``unit``: what a score is.
 
     ``train``: the training that was slimmed. ``removed``, ``prunable``: channels, of the dense network in later rounds
-    too. ``at_floor``: layers that lost all that their floor lets go. ``uncounted``: operations without a MAC rule, and how often they ran.
+    too. ``at_floor``: layers that lost all that their floor lets go. ``uncounted``: operations without a MAC rule, and
+    how often they ran.
     """
 
     train: str = ""
