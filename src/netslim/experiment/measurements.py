@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -154,3 +155,14 @@ def check_positive(record: Struct, *names: str) -> None:
     for name in names:
         if (getattr(record, name) or 0) < 0:
             raise ValueError(f"{name} is {getattr(record, name)}, under 0")
+
+
+def check_epochs(rows: Sequence[Mapping[str, int | float]], metric: Metric) -> None:
+    """Every epoch has what any has of the metric; a classification's always has."""
+    scores = {f"train_{metric.name}", f"val_{metric.name}"}
+    logged = metric.name == "accuracy" or any(scores & row.keys() for row in rows)
+    for number, row in enumerate(rows):
+        if "epoch" not in row or (logged and not scores & row.keys()):
+            raise ValueError(f"epochs[{number}] has no 'epoch' or neither train_{metric.name} nor val_{metric.name}")
+        if odd := [key for key, value in row.items() if not math.isfinite(value)]:
+            raise ValueError(f"epochs[{number}]: {odd[0]} is {row[odd[0]]}, not a finite number")

@@ -6,7 +6,6 @@ A file of an older version is read as long as it has what a report needs; keys t
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +23,7 @@ from netslim.experiment.measurements import (
     Recalibrated,
     Run,
     Test,
+    check_epochs,
     check_finite,
     check_positive,
     check_removed,
@@ -76,7 +76,7 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         check_positive(self, "budget")
-        _check_epochs(self.epochs, self.metric)
+        check_epochs(self.epochs, self.metric)
 
 
 class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
@@ -117,7 +117,7 @@ class FinetuneRecord(StageRecord, kw_only=True, omit_defaults=True):
     run: Run
 
     def __post_init__(self) -> None:
-        _check_epochs(self.epochs, self.metric)
+        check_epochs(self.epochs, self.metric)
 
 
 class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
@@ -137,7 +137,7 @@ class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
     run: Run
 
     def __post_init__(self) -> None:
-        _check_epochs(self.epochs, self.metric)
+        check_epochs(self.epochs, self.metric)
 
 
 ROUNDS: dict[str, type[StageRecord]] = {"slim": SlimRecord, "retrain": FinetuneRecord, "finetune": FinetuneRecord}
@@ -261,17 +261,6 @@ def plain(record: Struct) -> dict[str, Any]:
     """The record as it is written: dictionaries, lists, numbers and text."""
     content: dict[str, Any] = msgspec.to_builtins(record)
     return content
-
-
-def _check_epochs(rows: list[Epoch], metric: Metric) -> None:
-    """Every epoch has what any has of the metric; a classification's always has."""
-    scores = {f"train_{metric.name}", f"val_{metric.name}"}
-    logged = metric.name == "accuracy" or any(scores & row.keys() for row in rows)
-    for number, row in enumerate(rows):
-        if "epoch" not in row or (logged and not scores & row.keys()):
-            raise ValueError(f"epochs[{number}] has no 'epoch' or neither train_{metric.name} nor val_{metric.name}")
-        if odd := [key for key, value in row.items() if not math.isfinite(value)]:
-            raise ValueError(f"epochs[{number}]: {odd[0]} is {row[odd[0]]}, not a finite number")
 
 
 def _check_job(job: JobRecord | FinishedJob) -> None:
