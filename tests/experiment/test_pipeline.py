@@ -182,18 +182,30 @@ def test_tensorboard_has_the_hyperparameters_with_the_final_accuracies(lab):
         assert final == pytest.approx(job.finetune.test.correct / 364)
 
 
-def test_a_failed_job_is_named_and_the_others_finish(tmp_path, capfd):
-    words = ["net=vgg_digits", "epochs=1", "finetune.epochs=0", "ratio=0.5,0.99", f"outputs={tmp_path}"]
+DIVERGES = """
+from lightning import Callback
+
+class Diverges(Callback):  # what no look at network and data can show
+    def on_train_start(self, trainer, pl_module):
+        if pl_module.strength:
+            raise FloatingPointError("training diverged")
+"""
+
+
+def test_a_failed_job_is_named_and_the_others_finish(tmp_path, capfd, monkeypatch):
+    (tmp_path / "divergence.py").write_text(DIVERGES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    words = ["net=vgg_digits", "epochs=1", "finetune.epochs=0", "lambda=0,1e-3", f"outputs={tmp_path / 'o'}"]
     with pytest.raises(SystemExit) as exit_:
-        run("-m", *words)
+        run("-m", *words, "callbacks=[{_target_:divergence.Diverges}]")
     captured = capfd.readouterr()
     assert exit_.value.code == 1
     why, again = captured.err.splitlines()[-3:-1]
-    assert "highest reachable ratio" in why
-    assert again.endswith(f"netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99 outputs={tmp_path}")
-    assert "to repeat just this one: netslim net=vgg_digits epochs=1 finetune.epochs=0 ratio=0.99" in captured.out
-    assert [job.ratio for job in paths.load_jobs(tmp_path / "vgg_digits_digits")] == [0.5]
-    assert "ratio=0.99" in (tmp_path / "vgg_digits_digits" / "report" / "report.md").read_text()
+    assert "training diverged" in why
+    assert "netslim net=vgg_digits epochs=1 finetune.epochs=0 lambda=0.001" in again
+    assert "to repeat just this one: netslim net=vgg_digits epochs=1 finetune.epochs=0 lambda=0.001" in captured.out
+    assert [job.strength for job in paths.load_jobs(tmp_path / "o" / "vgg_digits_digits")] == [0.0]
+    assert "lambda=0.001" in (tmp_path / "o" / "vgg_digits_digits" / "report" / "report.md").read_text()
 
 
 def test_a_seed_is_an_axis_and_the_report_gives_mean_and_deviation(tmp_path):

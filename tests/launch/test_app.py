@@ -92,6 +92,8 @@ WRONG = {
     "trainer.gradient_clip_val=abc": "should be an int or a float. Got abc",
     "trainer.precision=99": "Precision 99 is invalid",
     "trainer.accelerator=foo": "accelerator='foo'",
+    "debug=2": "debug=2 is neither true nor false",
+    "quiet=2": "quiet=2 is neither true nor false",
     "data.val_size=9999": "val_size=9999 of 64 training images",
 }
 

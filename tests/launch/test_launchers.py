@@ -28,7 +28,13 @@ def netslim(tmp_path, monkeypatch):
     """Runs ``netslim`` and gives what it printed."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
     (tmp_path / "marks").mkdir()
-    settings = ["net._target_=deadly.network", f"+net.marks={tmp_path / 'marks'}", "~net.layers", "~net.in_channels"]
+    settings = [
+        "net._target_=deadly.Network",
+        "callbacks=[{_target_:deadly.End}]",
+        f"+net.marks={tmp_path / 'marks'}",
+        "~net.layers",
+        "~net.in_channels",
+    ]
     words = ["net=vgg_digits", "epochs=1", "finetune.epochs=0", "threads=1", *settings, f"outputs={tmp_path}"]
 
     def run(*more: str, code: int) -> str:

@@ -72,13 +72,21 @@ def test_the_command_that_repeats_a_job_keeps_where_the_configuration_came_from(
         "defaults:\n- config\n- override net: mine\n- _self_\nepochs: 1\nfinetune:\n  epochs: 0\n"
     )
     flags = ["--config-dir", str(tmp_path), "--config-name", "my"]
-    err = run(monkeypatch, capfd, "-m", *flags, "ratio=0.98,0.99", f"outputs={tmp_path}", code=1)
+    diverges = "callbacks=[{_target_:own_callback.Diverges}]"  # what no look at network and data can show
+    (tmp_path / "own_callback.py").write_text(
+        "from lightning import Callback\n"
+        "class Diverges(Callback):\n"
+        "    def on_train_start(self, *_):\n"
+        "        raise FloatingPointError('training diverged')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    err = run(monkeypatch, capfd, "-m", *flags, "ratio=0.4,0.5", diverges, f"outputs={tmp_path}", code=1)
     repeated = shlex.split(err[-2])
-    assert repeated == ["netslim", *flags, "ratio=0.99", f"outputs={tmp_path}"]
+    assert repeated == ["netslim", *flags, "ratio=0.5", diverges, f"outputs={tmp_path}"]
     assert "netslim: 2 of 2 jobs did not finish:" in err
-    assert "highest reachable ratio" in err[-3]
+    assert "training diverged" in err[-3]
     (again,) = run(monkeypatch, capfd, *repeated[1:], code=2)
-    assert "highest reachable ratio" in again
+    assert "training diverged" in again
 
 
 def test_jobs_that_differ_in_another_setting_keep_their_own_log(tmp_path):
@@ -135,6 +143,11 @@ REFUSED_SWEEPS = {  # the swept words -> what is named
     ("optimizer.lr=0.1,fast",): "optimizer.lr=fast is not a number",
     ("+trainer.max_steps=5,6",): "trainer.max_steps=5 cannot be",
     ("name=[a]",): "name=['a'] is no name of a folder",
+    ("ratio=0.5,0.99",): "highest reachable ratio is 0.9732 (job 2 of 2: ratio=0.99)",
+    ("net=vgg_digits,vgg_small",): "expects 3-channel images, digits (scikit-learn, 8×8) has 1",
+    ("data=digits,image_folder", "data.root=nowhere"): "there is no setting 'data.root' here",
+    ("data=image_folder", "data.root=nowhere", "net=vgg_small", "lambda=0,1"): "nowhere/train",
+    ("trainer.devices=1,4", "trainer.accelerator=cpu"): "trainer.devices=4 needs trainer=ddp",
     ("name=a,null",): "name=None is no name of a folder",
 }
 

@@ -15,6 +15,7 @@ from torch import nn
 from netslim.experiment import checks
 from netslim.experiment.job import Job
 from netslim.experiment.networks import network_after
+from netslim.experiment.plan import epochs_after
 from netslim.experiment.records import Metric, Run, Test
 from netslim.experiment.stage import Finished
 from netslim.training.fit import fit
@@ -68,9 +69,17 @@ def fit_task(
         loggers=job.loggers,
         callbacks=[*callbacks, cost, *more],
         **job.checkpoint,
+        epochs_after=lambda: [epochs_after(plan, folder) for plan in job.plans],
     )
     left |= {"metric": Metric(**vars(history.metric)), "test": test_of(left["test"]), "train_macs": cost.train_macs}
-    return history, {**left, "run": msgspec.convert(left["run"], Run)}
+    return history, {**left, "run": msgspec.convert(left["run"], Run), "limits": limits_of(job)}
+
+
+def limits_of(job: Job) -> dict[str, Any]:
+    """What of the Trainer's settings cuts every stage of the job short; 1.0 is the whole, 1 is one batch."""
+    settings = job.settings["train"].get("trainer", {}).items()
+    given = {key: value for key, value in settings if key.startswith("limit_") and value is not None}
+    return {key: value for key, value in given.items() if repr(value) != "1.0"}
 
 
 def test_of(numbers: Mapping[str, Any]) -> Test:

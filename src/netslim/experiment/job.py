@@ -53,6 +53,7 @@ class Job:
         method: what the command calls this combination of score, schedule and slimming; "" where it has no name.
         callbacks, loggers: made anew for each training; a logger from the stage's folder.
         checkpoint: when checkpoints are written and by whom: ``every_epochs``, ``every_seconds``, ``threaded``.
+        plans: of the job, and of the sweep that it is part of (experiment/plan.py); for the time that is left.
         controls, stages: make further stages from the job and the stages before them.
     """
 
@@ -86,6 +87,7 @@ class Job:
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     controls: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
     stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
+    plans: tuple[Mapping[str, int], ...] = ()
 
     @property
     def shrinks(self) -> bool:

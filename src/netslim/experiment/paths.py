@@ -29,7 +29,7 @@ AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
 
 # Settings that cannot change a result: they make no other stage, and no other job. Of the devices only their total
 # matters; pipeline.run adds it.
-WITHOUT_EFFECT = {"outputs", "name", "threads", "data.cache_dir", "data.eval_batch_size"}
+WITHOUT_EFFECT = {"outputs", "name", "threads", "quiet", "data.cache_dir", "data.eval_batch_size"}
 WITHOUT_EFFECT |= {f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes")}
 WITHOUT_EFFECT |= {"trainer.enable_progress_bar", "trainer.enable_model_summary"}
 
@@ -53,6 +53,15 @@ def label(**parts: float | int) -> str:
     short = {key.rstrip("_"): f"{value:g}" for key, value in parts.items()}
     exact = {key.rstrip("_"): repr(value) for key, value in parts.items()}
     return "_".join(f"{key}={text if float(text) == float(exact[key]) else exact[key]}" for key, text in short.items())
+
+
+def title(folder: Path) -> str:
+    """The name of a stage or job for people: without its digest.
+
+    >>> title(Path("outputs/lab4/train_lambda=0.001_seed=0_5d41402a"))
+    'train_lambda=0.001_seed=0'
+    """
+    return folder.name.rsplit("_", 1)[0]
 
 
 def sweep_folder(outputs: str, name: str) -> Path:

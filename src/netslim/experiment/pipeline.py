@@ -15,6 +15,7 @@ processes (``trainer=ddp``) both trainings are shared by all of them; rank 0 alo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import msgspec
 from netslim.data import identity, scan
 from netslim.experiment import paths, records, shrinking
 from netslim.experiment.job import Job
+from netslim.experiment.plan import plan_of
 from netslim.experiment.records import ControlRecord, JobRecord, SlimRecord, TrainRecord
 from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, retrain, slim, train
@@ -70,15 +72,21 @@ def run(sweep: Path, job: Job) -> JobRecord:
     check(job)
     runner = job.trainer(logger=False, callbacks=[], enable_checkpointing=False)
     processes = distributed.launch(runner, job.asked(), sweep)
-    # Batches are per process: with another number of them it is another training.
-    job = job.of(processes=processes) if processes > 1 else job
-    memory = sweep.parent / ".identity"
-    known = distributed.agreed("the content", lambda: identity.of(job.places, job.settings["train"], memory))
-    job = job.of(identity=known) if known else job
+    job = identified(sweep, job, processes)
+    job = replace(job, plans=(plan_of(sweep, stages_of(job)), *job.plans))
     stages, done = stages_of(job), dict[str, Finished]()
     for stage in stages:
         done[stage.name] = finish(sweep, stage, done)
     return distributed.on_rank_zero(lambda: write(sweep, job, done))
+
+
+def identified(sweep: Path, job: Job, processes: int) -> Job:
+    """The job with what else determines its stages: how many processes train, and the content of files."""
+    # Batches are per process: with another number of them it is another training.
+    job = job.of(processes=processes) if processes > 1 else job
+    memory = sweep.parent / ".identity"
+    known = distributed.agreed("the content", lambda: identity.of(job.places, job.settings["train"], memory))
+    return job.of(identity=known) if known else job
 
 
 def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:

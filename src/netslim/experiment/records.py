@@ -1,7 +1,7 @@
 """What stands in the JSON files under ``outputs/``, as types: what does not fit is answered in one line that names it.
 
-A file of an older version is read as long as it has what a report needs; keys that nobody here knows are ignored.
-``lambda`` of the files is ``strength`` here, ``slim`` of a slim stage's record is ``small``.
+A file of an older version is read if it has what a report needs; unknown keys are ignored. ``lambda`` of the files is
+``strength`` here, ``slim`` of a slim stage's record is ``small``.
 """
 
 from __future__ import annotations
@@ -32,16 +32,14 @@ from netslim.files import read_json
 
 Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "train_<metric>": .., "val_<metric>": ..}
 Kind = TypeVar("Kind")
-
-
 TARGETS = {"target_macs": "MACs", "target_params": "parameters"}  # what a job may be asked for instead of a ratio
 
 
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
     """What the record of every stage has; a stage of one's own adds its numbers as fields of a subclass.
 
-    ``stage`` (its kind), ``name``, λ, ratio and seed are filled in by who runs the stage. ``settings``: all that
-    determined the result, from the file beside the record.
+    ``stage`` (its kind), ``name``, λ, ratio and seed are filled in by who runs it. ``limits``: what cut it short, such as
+    limit_train_batches. ``settings``: all that determined the result, from the file beside the record.
     """
 
     stage: str = ""
@@ -51,6 +49,7 @@ class StageRecord(Struct, kw_only=True, omit_defaults=True):
     target: dict[str, float] = {}
     seed: int | None = None
     run: Run | None = None
+    limits: dict[str, Any] = {}
     settings: dict[str, Any] = {}
 
 

@@ -64,6 +64,11 @@ class Stage:
             [self.kind, *filter(None, [paths.label(**self.labels)]), paths.digest(determining(self.settings))]
         )
 
+    @property
+    def epochs(self) -> int:
+        """How many it trains."""
+        return int(self.settings.get("epochs", 0))
+
 
 def determining(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings with what stands in "identity" in place of where it is.
@@ -111,7 +116,7 @@ def _begin(folder: Path, lock: FileLock, stage: Stage) -> StageRecord | None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder.name}: another job is at it; waiting", flush=True)
+        log.info("%s | another job is at it; waiting", paths.title(folder))
         lock.acquire()
     if not (folder / "record.json").exists():
         for scrap in folder.glob(".*.*"):  # a write that was cut off

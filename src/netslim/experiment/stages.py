@@ -11,12 +11,12 @@ from typing import Any
 
 import lightning
 import msgspec
-from lightning import LightningModule
+from lightning import LightningDataModule, LightningModule
 from torch import nn
 
 from netslim import files
-from netslim.experiment import checks, shrinking
-from netslim.experiment.fitting import finetuned, fit_task, make_task, test_of
+from netslim.experiment import checks, paths, shrinking
+from netslim.experiment.fitting import finetuned, fit_task, limits_of, make_task, test_of
 from netslim.experiment.job import Amount, Job
 from netslim.experiment.networks import dense_network, network_after, save_network, save_slim, scores_of
 from netslim.experiment.records import (
@@ -97,6 +97,18 @@ def _on(kind: str, job: Job, amount: Amount, after: Sequence[Stage], settings: M
     return Stage(kind, _names(after), settings, work, labels, FinetuneRecord, shared=True)
 
 
+def try_out(job: Job) -> tuple[LightningModule, LightningDataModule]:
+    """Build what the job trains, and refuse it as its training would.
+
+    Raises:
+        ValueError: network, data and ratio do not fit together.
+    """
+    images = job.data(seed=job.seed)
+    module = make_task(job, job.network(num_classes=images.num_classes), job.optimizer, job.strength)
+    checks.check(job, module, images)
+    return module, images
+
+
 def _names(stages: Sequence[Stage]) -> tuple[str, ...]:
     return tuple(stage.name for stage in stages)
 
@@ -143,10 +155,10 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
     )
     save_slim(small.get_submodule("network"), folder)
     record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
-    record.train = next(iter(done))
+    record.train, record.limits = next(iter(done)), limits_of(job)
     if before:
         _count_from_dense(record, before[-1])
-    log.info("%s | %s", folder.name, _told(record))
+    log.info("%s | %s", paths.title(folder), _told(record))
     return record
 
 

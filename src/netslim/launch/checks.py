@@ -11,9 +11,11 @@ from importlib import import_module
 from typing import Any
 
 from hydra.utils import get_object
+from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from netslim.experiment import pipeline
+from netslim.experiment.job import Job
 from netslim.launch import command_line, config, errors, quiet, running
 from netslim.launch.trusted import targets
 from netslim.method.steps import checked_strength
@@ -53,8 +55,8 @@ BY_NAME = {  # what makes a network by its name: the setting of that, where the 
 }
 
 
-def check(job: DictConfig) -> None:
-    """Refuse a job that cannot run.
+def check(job: DictConfig) -> Job:
+    """The objects of a job, or a refusal of one that cannot run.
 
     Args:
         job: its configuration, Hydra's own part included.
@@ -62,7 +64,7 @@ def check(job: DictConfig) -> None:
     Raises:
         ValueError: a setting has no value, one that cannot be, or names what does not exist.
     """
-    quiet.quiet()
+    quiet.quiet(job.quiet is True)
     command_line.folder(job)
     settings = copy.deepcopy(job)
     with flag_override(settings, ["struct", "readonly"], [False, False]):
@@ -76,7 +78,8 @@ def check(job: DictConfig) -> None:
     asked = config.job(settings, command="")
     checked_strength(asked.strength)
     pipeline.check(asked)
-    _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
+    _check_devices(_make(asked.trainer, "trainer", logger=False, enable_checkpointing=False), settings.trainer)
+    return asked
 
 
 def _check_trainer(trainer: DictConfig) -> None:
@@ -84,6 +87,15 @@ def _check_trainer(trainer: DictConfig) -> None:
         value = trainer.get(key)
         if value is not None and not serves(value):
             raise ValueError(f"trainer.{key}={value} cannot be; {remedy}")
+
+
+def _check_devices(made: Trainer, trainer: DictConfig) -> None:
+    """Several processes are asked for by name; Lightning would start them as soon as there are several devices."""
+    if made.world_size > 1 and trainer.strategy == "auto":
+        raise ValueError(
+            f"trainer.devices={trainer.devices} needs trainer=ddp, which shares a training among {made.world_size} "
+            "processes; write trainer=ddp as well, or leave trainer.devices at 1"
+        )
 
 
 def _check_targets(settings: DictConfig) -> None:

@@ -14,31 +14,41 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from netslim.experiment import paths
-from netslim.launch import mistakes
+from netslim.launch import debug, help, mistakes
 
 PACKAGED = Path(__file__).parents[1] / "conf"
+DRY_RUN = "hydra.callbacks.sweep.dry_run=true"  # what --dry-run stands for
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "conf"
 
 
 def answer() -> None:
-    """Answer what needs no configuration: --version (Hydra would say its own), nothing at all, and common mistakes.
+    """Answer what needs no configuration: --help and --version (Hydra would say its own), nothing, common mistakes.
 
     Raises:
         ValueError: a mistake, with what to type instead.
         SystemExit: the command is answered.
     """
     sys.argv[1:] = words = [mistakes.spelt(word) for word in mistakes.in_order(sys.argv[1:])]
-    if "--version" in words:
-        print(f"netslim {version('netslim')}")
-        sys.exit()
-    if not words:
-        print(mistakes.START, end="")
+    if (said := _answer(words)) is not None:
+        print(said, end="")
         sys.exit()
     mistakes.look(words)
+    sys.argv[1:] = [DRY_RUN if word == "--dry-run" else word for word in words]
+
+
+def _answer(words: Sequence[str]) -> str | None:
+    """What is said without running anything; None where there is something to run."""
+    if "--version" in words:
+        return f"netslim {version('netslim')}\n"
+    if "--settings" in words:
+        return help.settings(CONF)
+    if {"--help", "-h"} & set(words):
+        return help.HELP
+    return None if words else help.START
 
 
 def folder(config: DictConfig) -> Path:
-    """Where everything goes that this configuration makes: the folder outputs/name.
+    """Where everything goes that this configuration makes: the folder outputs/name, with debug=true another one.
 
     Raises:
         ValueError: one of the two is no name of a folder.
@@ -49,7 +59,7 @@ def folder(config: DictConfig) -> Path:
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
             raise ValueError(f"{key}={value} is no name of a folder; give one, such as {key}=lab4")
-    return paths.sweep_folder(str(config.outputs), str(config.name))
+    return paths.sweep_folder(str(config.outputs), f"{config.name}{debug.suffix(config.debug)}")
 
 
 def compose_all(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from netslim.experiment.controls import CONTROLS
 from netslim.experiment.job import Job
-from netslim.launch import numbers, pretrained, recorded, running
+from netslim.launch import debug, numbers, pretrained, recorded, running
 from netslim.launch.numbers import number, truth
 from netslim.launch.settings import SETTINGS, unknown
 from netslim.method.schedules import OneShot
@@ -35,6 +35,9 @@ def job(cfg: DictConfig, command: str) -> Job:
     _check_added(cfg)
     cfg = pretrained.resolved(cfg)
     _check_rates(cfg)
+    for key in ("debug", "quiet"):
+        truth(cfg, key)
+    cfg = debug.debugged(cfg)
     optimizer, target, epochs = _partial(cfg, "optimizer"), numbers.target(cfg), numbers.epochs(cfg)
     schedule = _other(cfg, "schedule") or OneShot()
     return Job(

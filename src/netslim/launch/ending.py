@@ -29,13 +29,15 @@ def end(work: errors.Answer) -> errors.Answer:
 
 
 def report_all() -> None:
-    """Build the report of what this process started; jobs that are missing are named in it."""
+    """Build the report of what this process started, show its table and say where it is; it names missing jobs."""
     for folder in started:
         if paths.load_jobs(folder):
             from netslim import report  # here: matplotlib, and every command that starts nothing comes by
 
             shown = shlex.quote(str(folder))
-            print(f"\nReport:      {report.build(folder)}\nTensorBoard: tensorboard --logdir {shown}", flush=True)
+            page = report.build(folder)
+            print(f"\n{report.summary(folder)}\n", flush=True)
+            print(f"Report:      {page}\nTensorBoard: tensorboard --logdir {shown}", flush=True)
 
 
 def withdraw() -> None:

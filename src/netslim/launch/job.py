@@ -40,7 +40,7 @@ log = logging.getLogger("netslim")
 
 def run(cfg: DictConfig) -> float:
     """Run one job, in a process of its own where it is one of a sweep. Returns its validation accuracy."""
-    quiet.quiet()
+    quiet.quiet(cfg.quiet)
     if _hydra().mode == RunMode.MULTIRUN:  # the sweep's other jobs go on; Hydra raises the error at its end
         states = job_status.folder(command_line.folder(cfg), _hydra().callbacks.sweep.call)
         if (known := job_status.failure(states, _hydra().overrides.task)) is not None:
@@ -74,7 +74,7 @@ def _job(cfg: DictConfig, position: str) -> float:
             if _hydra().runtime.choices["hydra/launcher"] != "basic":
                 os.environ["TQDM_DISABLE"] = "1"  # bars of jobs side by side would overwrite each other
             _check_launcher(job.trainer)
-            job = _lease(cfg, job, leases)
+            job = _lease(cfg, _with_plan(job, folder), leases)
         return _score(folder, pipeline.run(folder, job))
 
 
@@ -83,6 +83,13 @@ def _amount(job: Job) -> str:
         return f"prune ratio {100 * job.ratio:g} %"
     ((name, value),) = job.target.items()
     return f"{TARGETS[name]} at most " + (f"{100 * value:g} %" if value <= 1 else f"{value:g}")
+
+
+def _with_plan(job: Job, folder: Path) -> Job:
+    """The job with what its sweep trains, where jobs run one after the other and the time left can be told."""
+    if _hydra().runtime.choices["hydra/launcher"] != "basic":
+        return job
+    return replace(job, plans=(job_status.plan(job_status.folder(folder, _hydra().callbacks.sweep.call)),))
 
 
 def _explain(error: BaseException) -> tuple[int, str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import multiprocessing
 import os
@@ -10,7 +9,10 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import TypeVar
 
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -19,6 +21,8 @@ from netslim.training import distributed
 from netslim.training.control import end_with
 
 log = logging.getLogger("netslim")
+
+Result = TypeVar("Result")
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 PATIENCE = 30.0  # seconds for a job to stop by itself
@@ -80,6 +84,37 @@ def run(work: Callable[[], float], describe: Callable[[BaseException], str | Non
     raise JobFailed(result if isinstance(result, str) else _reason(process.exitcode or 0))
 
 
+def apart(work: Callable[[], Result]) -> Result:
+    """``work()`` in a child process, where that is possible: the threads and the memory that it takes end with it, and
+    jobs may be forked afterwards.
+
+    Raises:
+        ChildProcessError: it ended without a result.
+    """
+    if not possible():
+        return work()
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(work, sender), daemon=False)
+    process.start()
+    sender.close()
+    try:
+        with receiver:
+            result: Result = receiver.recv()
+    except EOFError:
+        process.join()
+        raise ChildProcessError(f"trying the jobs {_reason(process.exitcode or 0)}") from None
+    finally:
+        process.terminate()
+        process.join()
+    return result
+
+
+def _send(work: Callable[[], object], sender: Connection) -> None:
+    _own_signals()
+    sender.send(work())
+
+
 def _child(
     work: Callable[[], float], describe: Callable[[BaseException], str | None], command: str, sender: Connection,
     parent: int,
@@ -112,7 +147,9 @@ def _own_signals() -> None:
 def _looks_started_by(command: str) -> None:
     """As if the job had a process from the start: neither the sweep's arguments nor a launcher's main module."""
     sys.argv = [sys.argv[0], *shlex.split(command)[1:]]
-    sys.modules["__main__"] = importlib.import_module("netslim.__main__")
+    main = ModuleType("__main__")
+    main.__spec__ = ModuleSpec(f"{__name__.partition('.')[0]}.__main__", loader=None)  # python -m netslim
+    sys.modules["__main__"] = main
 
 
 def _reason(code: int) -> str:

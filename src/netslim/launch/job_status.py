@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from netslim import files
 from netslim.experiment import paths
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+PLAN = "plan.json"
 CALL = uuid.uuid4().hex[:12]  # this process's call; the configuration carries it to where its jobs run
 
 
@@ -54,6 +55,17 @@ def note(
         state=state, command=command, value=value, reason=reason, host=platform.node(), pid=os.getpid()
     )  # fmt: skip
     files.write_bytes(_path(states, overrides), msgspec.json.encode(status) + b"\n")
+
+
+def note_plan(sweep: Path, plans: Sequence[Mapping[str, int]]) -> None:
+    """Write what this call's jobs will train (experiment/plan.py), for the time that is left."""
+    files.write_json(folder(sweep) / PLAN, {key: epochs for plan in plans for key, epochs in plan.items()})
+
+
+def plan(states: Path) -> dict[str, int]:
+    """What the jobs of a call will train; {} where that is not known."""
+    path = states / PLAN
+    return dict(files.read_json(path)) if path.exists() else {}
 
 
 def read(states: Path, overrides: Sequence[str]) -> Status | None:

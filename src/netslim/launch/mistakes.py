@@ -12,14 +12,6 @@ from hydra.errors import HydraException
 
 from netslim.launch.settings import SETTINGS
 
-START = """netslim trains a network with a penalty on its BatchNorm scales, removes channels, fine-tunes it and reports.
-
-  netslim -m experiment=lab4_digits     the pruning lab on handwritten digits, some two minutes
-  netslim lambda=1e-3 ratio=0.5         one training, one cut, with the settings of conf/
-  netslim -m lambda=0,1e-3 ratio=0.5,0.9    every combination
-  netslim --help                        all settings
-"""
-
 PLUGINS = {  # choice -> the extra that installs it, what it installs
     "hydra/launcher=joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
     "hydra/launcher=submitit_slurm": ("slurm", "hydra_plugins.hydra_submitit_launcher"),
@@ -62,6 +54,7 @@ def look(words: Sequence[str]) -> None:
         ValueError: with the command to type instead.
     """
     flags = get_args_parser()._option_string_actions
+    words = [word for word in words if word != "--dry-run"]  # netslim's own
     takes_value = False
     for place, word in enumerate(words):
         if takes_value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 from netslim.training import distributed
@@ -17,14 +18,20 @@ NOISE = (  # true, and nothing the reader could do about
 )
 
 
-def quiet() -> None:
-    """Lightning's lines once, through Hydra's logging, warnings and worse only; no warnings without a remedy."""
+def quiet(results_only: bool = False) -> None:
+    """Lightning's lines once, through Hydra's logging, warnings and worse only; no warnings without a remedy.
+
+    results_only: as quiet=true: no bars either, and no lines about what goes well.
+    """
+    if results_only:
+        os.environ["TQDM_DISABLE"] = "1"
+    logging.getLogger("hydra").setLevel(logging.WARNING if results_only else logging.NOTSET)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
-    if not distributed.is_rank_zero():
-        logging.getLogger("netslim").setLevel(logging.WARNING)  # rank 0 says it
+    silent = results_only or not distributed.is_rank_zero()  # rank 0 says it
+    logging.getLogger("netslim").setLevel(logging.WARNING if silent else logging.NOTSET)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)

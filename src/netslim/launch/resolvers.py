@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from netslim.launch import gpu_lease, job_status
+from netslim.launch import debug, gpu_lease, job_status
 from netslim.measure.environment import processor_cores
 
 
@@ -35,5 +35,6 @@ def register() -> None:
     """Make the names known to every configuration of this process."""
     OmegaConf.register_new_resolver("netslim.workers", workers, replace=True)
     OmegaConf.register_new_resolver("netslim.amount", amount, replace=True)
+    OmegaConf.register_new_resolver("netslim.suffix", debug.suffix, replace=True)
     # Cached with the configuration, which travels: where a job runs it says which call started the job.
     OmegaConf.register_new_resolver("netslim.call", lambda: job_status.CALL, replace=True, use_cache=True)

@@ -23,6 +23,8 @@ PLAIN = (
     "threads",
     "jobs_per_gpu",
     "checkpoint",
+    "quiet",
+    "debug",
 )
 DOORS = ("penalty", "score", "schedule", "task", "logger")
 LISTS = ("callbacks", "controls", "stages")

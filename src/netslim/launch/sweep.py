@@ -9,9 +9,10 @@ import logging
 import shlex
 import signal
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +25,13 @@ from omegaconf import DictConfig
 from netslim.experiment import paths, records
 from netslim.launch import command_line, ending, errors, job_status, mistakes
 
+if TYPE_CHECKING:
+    from netslim.experiment.job import Job
+    from netslim.launch import trial
+
 log = logging.getLogger("netslim")
+
+HERE = ("basic", "joblib")  # launchers whose jobs run on this machine, and can be tried on it
 
 
 class Sweep(Callback):
@@ -33,15 +40,17 @@ class Sweep(Callback):
     The first half runs in the process of the sweep, the second where the launcher runs the job.
     """
 
-    def __init__(self, call: str) -> None:
-        """call: whose states the jobs write, see job_status.py."""
-        self.call = call
+    def __init__(self, call: str, dry_run: bool = False) -> None:
+        """call: whose states the jobs write, see job_status.py; dry_run: say what the command would do, and end."""
+        self.call, self.dry_run = call, dry_run
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         job = list(config.hydra.overrides.task)
         _check_swept(config)
-        _check([config], [job])
+        made = _check([config], [job])
         folder = command_line.folder(config)
+        if self.dry_run:
+            _end_dry_run(_try(made, [folder], [job], measure=True), [folder])
         if not _is_rank_zero():
             return
         if paths.load_sweep(folder) is None:  # else it repeats, or adds to, what is there
@@ -52,12 +61,18 @@ class Sweep(Callback):
         _check_installed(config)
         jobs = grid(config)
         configs = command_line.compose_all(config, jobs) if jobs else [config]
-        _check(configs, jobs)
+        made = _check(configs, jobs)
         if not _is_rank_zero() or ending.started:  # the latter: it goes on after a worker was killed
             return
+        folders = [command_line.folder(each) for each in configs]
+        here = self.dry_run or config.hydra.runtime.choices["hydra/launcher"] in HERE
+        tried = _try(made, folders, jobs, measure=self.dry_run) if jobs and here else []
+        if self.dry_run:
+            _end_dry_run(tried, folders)
         for folder, own in _by_folder(configs, jobs).items():
             _write(folder, own)
             ending.started[folder] = own
+            job_status.note_plan(folder, [each.plan for each in tried])
         HydraConfig.instance().set_config(config)  # it was that of the last job
         signal.signal(signal.SIGTERM, _stop)
 
@@ -95,17 +110,47 @@ def grid(config: DictConfig) -> list[list[str]]:
     return [list(job) for job in jobs]
 
 
-def _check(configs: Sequence[DictConfig], jobs: Sequence[Sequence[str]]) -> None:
-    from netslim.launch import checks  # here, and in _is_rank_zero: they need torch and Lightning, which cost seconds
+def _check(configs: Sequence[DictConfig], jobs: Sequence[Sequence[str]]) -> list[Job]:
+    """The jobs as objects; refused by their settings alone where these cannot be."""
+    from netslim.launch import checks  # here, and below: they need torch and Lightning, which cost seconds
 
+    made = []
     for number, config in enumerate(configs):
         try:
-            checks.check(config)
+            made.append(checks.check(config))
         except Exception as error:
-            if len(jobs) < 2 or (said := errors.mistake(error)) is None:
+            if (said := errors.mistake(error)) is None:
                 raise
-            own = [word for word in jobs[number] if any(word not in job for job in jobs)]
-            raise ValueError(f"{said} (job {number + 1} of {len(jobs)}: {shlex.join(own)})") from None
+            raise _refusal(said, number, jobs) from None
+    return made
+
+
+def _try(
+    made: Sequence[Job], folders: Sequence[Path], jobs: Sequence[Sequence[str]], *, measure: bool
+) -> list[trial.Tried]:
+    """The jobs built and tried, in a process of their own; refused where network, data and ratio do not fit."""
+    from netslim.launch import job_process, trial
+
+    pairs = list(zip(folders, made, strict=True))
+    tried = job_process.apart(partial(trial.try_all, pairs, measure=measure))
+    if isinstance(tried, trial.Refused):
+        raise _refusal(tried.why, tried.number, jobs)
+    return tried
+
+
+def _refusal(why: str, number: int, jobs: Sequence[Sequence[str]]) -> ValueError:
+    """One line for a job that cannot run, with what tells it from the others."""
+    if len(jobs) < 2:
+        return ValueError(why)
+    own = [word for word in jobs[number] if any(word not in job for job in jobs)]
+    return ValueError(f"{why} (job {number + 1} of {len(jobs)}: {shlex.join(own)})")
+
+
+def _end_dry_run(tried: list[trial.Tried], folders: Sequence[Path]) -> NoReturn:
+    from netslim.launch import trial
+
+    print(trial.told(tried, list(dict.fromkeys(folders))))
+    raise SystemExit(0)
 
 
 def _is_rank_zero() -> bool:

@@ -18,7 +18,7 @@ from netslim import files
 from netslim.experiment import paths
 from netslim.experiment.records import FinishedJob, SweepRecord
 from netslim.report import controls, results, table, unfinished
-from netslim.report.render import images, latex, markdown, page
+from netslim.report.render import images, latex, markdown, page, terminal
 from netslim.report.render.document import Document, Picture
 from netslim.report.render.images import Image
 from netslim.report.results import Group
@@ -57,6 +57,16 @@ def build(*sweeps: Path, formats: Sequence[str] = (), width: float = 3.35) -> Pa
     _write_text(folder, document, drawn)
     files.write_text(folder / "summary.tex", latex.render(result.main_table(groups)))
     return folder / "index.html"
+
+
+def summary(*sweeps: Path) -> str:
+    """The result of every stage as a table for the terminal.
+
+    Raises:
+        ValueError: a folder is missing, no job has finished, or a record cannot be used.
+    """
+    groups, *_ = _load(list(dict.fromkeys(map(Path, sweeps))))
+    return terminal.render(result.every_stage(groups))
 
 
 def _load(folders: Sequence[Path]) -> tuple[list[Group], list[SweepRecord], list[str]]:

@@ -27,6 +27,7 @@ def fit(
     folder: Path, module: LightningModule, data: LightningDataModule, *, trainer: Callable[..., Trainer], command: str,
     seed: int, epochs: int, loggers: Sequence[Callable[..., Logger]] = (tensorboard,),
     callbacks: Sequence[Callback] = (), every_epochs: int = 1, every_seconds: float = 0.0, threaded: bool = False,
+    epochs_after: Callable[[], Sequence[int]] = tuple,
 ) -> tuple[History, Record]:  # fmt: skip
     """Train for ``epochs`` from the last checkpoint in ``folder`` or from the start; then test, once.
 
@@ -36,10 +37,12 @@ def fit(
         loggers: make loggers from the folder (training/loggers.py).
         callbacks: beside netslim's own.
         every_epochs, every_seconds, threaded: of the checkpoints (training/checkpoint.py).
+        epochs_after: how many epochs are to be trained after these: of the job, and of the sweep that it is part of.
     """
     told, history, done = describe_run(command), History(metric_of(module)), _epochs_done(folder, module, callbacks)
+    title = folder.name.rsplit("_", 1)[0]  # without its digest
     last = checkpoint.LastCheckpoint(folder / LAST, every_epochs, every_seconds)
-    own = [EpochSeed(seed), GammaHistogram(), history, Progress(folder.name.rsplit("_", 1)[0], history), last]
+    own = [EpochSeed(seed), GammaHistogram(), history, Progress(title, history, epochs_after), last]
     runner: Trainer = trainer(
         max_epochs=epochs,
         default_root_dir=folder,
@@ -48,11 +51,11 @@ def fit(
     )
     runner.strategy.checkpoint_io = checkpoint.AtomicCheckpointIO(threaded)
     if done is not None:
-        log.info("%s | going on from %s", folder.name, LAST)
+        log.info("%s | going on from %s", title, LAST)
     if epochs:
         runner.fit(module, data, ckpt_path=None if done is None else str(folder / LAST), weights_only=True)
     test = _tested(runner, module, data, history.metric)
-    log.info("%s | Test set: %s", folder.name, told_of_test(test, history.metric))
+    log.info("%s | Test set: %s", title, told_of_test(test, history.metric))
     return history, {"epochs": history.rows, "test": test, "run": told(earlier=history.earlier)}
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,18 @@ def columns(metric: Metric) -> dict[str, str]:
         **{f"{what}/{split}": f"{split}_{what}" for split, what in scores},
         **{f"dead_gamma/below_{share}": f"dead_{share}" for share in shares},
     }
+
+
+def about(seconds: float) -> str:
+    """A time for people, no more exact than an estimate is.
+
+    >>> about(12.3), about(200), about(5000)
+    ('12 s', '3 min', '1 h 23 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 class History(Callback):
@@ -96,17 +108,21 @@ class EpochSeed(Callback):
 class Progress(Callback):
     """A bar over the batches of all epochs on a terminal (not with TQDM_DISABLE=1), one line per epoch elsewhere.
 
-    Shows epoch, loss, the task's metric and the share of γ under 1e-2. Numbers come from epoch ends: none is fetched
-    from the device in between.
+    Shows epoch, loss, the task's metric, the share of γ under 1e-2, and the time left. Numbers come from epoch ends:
+    none is fetched from the device in between.
+
+    Args:
+        epochs_after: how many epochs are to be trained after these: of the job, and of the sweep that it is part of.
     """
 
-    def __init__(self, title: str, history: History) -> None:
-        self.title, self.history = title, history
+    def __init__(self, title: str, history: History, epochs_after: Callable[[], Sequence[int]] = tuple) -> None:
+        self.title, self.history, self.epochs_after = title, history, epochs_after
         self._bar: tqdm | None = None
-        self._since = 0.0
+        self._since = self._started = 0.0
+        self._done = 0  # epochs of this attempt
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since = time.monotonic()
+        self._since = self._started = time.monotonic()
         if sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE") and trainer.is_global_zero:
             total = int(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
             done = trainer.current_epoch * int(trainer.num_training_batches)
@@ -119,11 +135,19 @@ class Progress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row = self.history.rows[-1]
         epoch, scores = f"epoch {row['epoch']:.0f}/{trainer.max_epochs}", self._scores(row)
+        self._done += 1
+        left = self._left(int(trainer.max_epochs or 0) - int(row["epoch"]))
         if self._bar is not None:
-            self._bar.set_postfix_str(", ".join([epoch, *scores]))
+            self._bar.set_postfix_str(", ".join([epoch, *scores, left]))
         elif trainer.is_global_zero:
             seconds, self._since = time.monotonic() - self._since, time.monotonic()
-            log.info("%s | %s | %s | %.1f s", self.title, epoch, ", ".join(scores), seconds)
+            log.info("%s | %s | %s | %.1f s | %s", self.title, epoch, ", ".join(scores), seconds, left)
+
+    def _left(self, epochs: int) -> str:
+        """How long what is left takes where every epoch takes as long as those so far."""
+        each = (time.monotonic() - self._started) / self._done
+        after = dict(zip(("job", "sweep"), self.epochs_after(), strict=False)) or {"training": 0}
+        return "left: " + ", ".join(f"{what} {about(each * (epochs + more))}" for what, more in after.items())
 
     def _scores(self, row: Mapping[str, float]) -> list[str]:
         metric = self.history.metric

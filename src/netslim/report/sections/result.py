@@ -31,11 +31,11 @@ SENTENCES = 4  # groups up to which each has all its sentences; of more, each ha
 def summary(groups: Sequence[Group], unfinished: Sequence[str]) -> Section:
     """Sentences, main table, the picture that says all, every stage as a table, and the jobs that are missing."""
     table, picture = main_table(groups), _over_cost(groups)
-    blocks: list[Block] = [Points(_sentences(groups)), table, picture]
+    blocks: list[Block] = [Points([*_cut_short(groups), *_sentences(groups)]), table, picture]
     if len(table.rows) > MANY:
         blocks[1:] = [picture, Fold(f"The {len(table.rows)} results as a table", [table])]
     blocks += [_over_ratios(group) for group in groups if len(group.ratios) > 2]
-    blocks.append(Fold("Every stage as a table", [_every_stage(groups)]))
+    blocks.append(Fold("Every stage as a table", [every_stage(groups)]))
     if unfinished:
         many = "One job of the sweep has" if len(unfinished) == 1 else f"{len(unfinished)} jobs of the sweep have"
         forget = "To forget those that were a mistake, remove sweep.json."
@@ -62,8 +62,18 @@ def _sentences(groups: Sequence[Group]) -> list[str]:
     return [f"{group.label}: {text}" if group.label else text for group, texts in found for text in texts]
 
 
+def _cut_short(groups: Sequence[Group]) -> list[str]:
+    """What says that these trainings were no whole ones."""
+    limits = [job.train.limits for group in groups for job in group.jobs]
+    found = formats.distinct(f"{key}={value}" for each in limits for key, value in each.items())
+    if not found:
+        return []
+    which = "were" if all(limits) else "are in part"
+    return [f"These trainings {which} cut short by {formats.listing(found)}: they show that everything runs, no more."]
+
+
 def main_table(groups: Sequence[Group]) -> Table:
-    """What a reader looks for: the result first, the rest in `_every_stage`."""
+    """What a reader looks for: the result first, the rest in `every_stage`."""
     rows, compared = _rows(groups), controls(groups)
     last = {final(job)[0] for *_, jobs in rows for job in jobs}
     stage = last.pop() if len(last) == 1 else "at the end"
@@ -149,7 +159,7 @@ def _with_label(table: Table, rows: Sequence[Row], groups: Sequence[Group]) -> T
     return replace(table, head=["group", *table.head], rows=labelled, align="w" + table.align, grouped=True)
 
 
-def _every_stage(groups: Sequence[Group]) -> Table:
+def every_stage(groups: Sequence[Group]) -> Table:
     rows = _rows(groups)
     stages = reached(job for *_, jobs in rows for job in jobs)
     table = Table(
