@@ -38,8 +38,8 @@ TARGETS = {"target_macs": "MACs", "target_params": "parameters"}  # what a job m
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
     """What the record of every stage has; a stage of one's own adds its numbers as fields of a subclass.
 
-    ``stage`` (its kind), ``name``, λ, ratio and seed are filled in by who runs it. ``limits``: what cut it short, such as
-    limit_train_batches. ``settings``: all that determined the result, from the file beside the record.
+    ``stage`` (its kind), ``name``, λ, ratio and seed are filled in by who runs it. ``limits``: what cut it short, as
+    limit_train_batches does. ``settings``: all that determined the result, from the file beside the record.
     """
 
     stage: str = ""
