@@ -83,7 +83,7 @@ class Slimming(Callback):
         floor: Floor = 1,
         most: float = 1.0,
         coupling: Literal["keep", "group", "scatter"] = "keep",
-        round_to: int = 1,
+        round_to: int | str = 1,
         score: Score | Scores | None = None,
     ) -> None:
         target_of(ratio, target_macs, target_params)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from netslim.engine.cut.savings import macs_left, params_left
 from netslim.engine.decide.coupling import Units
+from netslim.engine.decide.levels import AUTO, in_levels
 from netslim.engine.decide.liveness import solve
 from netslim.engine.graph.graph import Graph
 from netslim.method.threshold import Floor, is_number, least, remove_lowest
@@ -81,7 +82,7 @@ class Amount:
     ratio: float | None
     target: Target | None
     floor: Floor
-    round_to: int
+    round_to: int | str
     strict: bool
     most: float = 1.0
 
@@ -91,6 +92,8 @@ class Amount:
         Raises:
             ValueError: a ratio or a target out of range or out of reach.
         """
+        if self.round_to == AUTO:
+            return replace(self, round_to=1).choose(network, graph, in_levels(units))
         if self.target is None:
             assert self.ratio is not None
             return self.ratio, self._keep(units, self.ratio, self.strict)
@@ -109,7 +112,7 @@ class Amount:
             floor=self.floor,
             most=self.most,
             groups=units.number,
-            round_to=self.round_to,
+            round_to=self.round_to,  # type: ignore[arg-type]  # a text that is none is refused there
             strict=strict,
         )
 
