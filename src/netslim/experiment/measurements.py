@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
+Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "train_<metric>": .., "val_<metric>": ..}
 
 
 class Metric(Struct, frozen=True):
@@ -86,6 +87,27 @@ class Measured(Size, kw_only=True):
 
 class Recalibrated(Struct):
     test: Test  # of the slim network after its BatchNorm statistics were estimated anew
+
+
+class Reconstructed(Struct, kw_only=True):
+    """The test after the layers were fitted to the dense network's, on so many images.
+
+    ``layers``: the share of each one's output that was missing before and after; ``skipped``: why others were not.
+    """
+
+    test: Test
+    images: AtLeast1
+    seconds: float
+    layers: dict[str, tuple[float, float]]
+    skipped: dict[str, str]
+
+
+class Rescaled(Struct, kw_only=True):
+    """The test after γ of each layer was multiplied by its factor. ``left``: why others were not."""
+
+    test: Test
+    factors: dict[str, float]
+    left: dict[str, str]
 
 
 class Left:

@@ -16,11 +16,14 @@ from netslim.experiment.measurements import (
     AtLeast0,
     AtLeast1,
     Cut,
+    Epoch,
     Layer,
     Left,
     Measured,
     Metric,
     Recalibrated,
+    Reconstructed,
+    Rescaled,
     Run,
     Test,
     check_epochs,
@@ -30,7 +33,6 @@ from netslim.experiment.measurements import (
 )
 from netslim.files import read_json
 
-Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "train_<metric>": .., "val_<metric>": ..}
 Kind = TypeVar("Kind")
 TARGETS = {"target_macs": "MACs", "target_params": "parameters"}  # what a job may be asked for instead of a ratio
 
@@ -98,6 +100,8 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     dense: Measured
     small: Measured = field(name="slim")
     recalibrated: Recalibrated
+    reconstructed: Reconstructed | None = None
+    rescaled: Rescaled | None = None
     run: Run
 
     def __post_init__(self) -> None:

@@ -34,6 +34,13 @@ def check(job: Job) -> None:
             "finetune.distill: the network gets smaller inside its training, so there is no dense one to teach; "
             "set it to 0, or choose schedule=one_shot"
         )
+    asked = job.slimming(**job.amount)
+    for name, value in (("reconstruct", asked.reconstruct), ("rescale", asked.rescale)):
+        if value:
+            raise ValueError(
+                f"slimming.{name}={value}: a schedule that cuts inside the training trains on by itself; leave it at "
+                f"{type(value)()}, or choose schedule=one_shot"
+            )
     if job.score is not None and job.score.needs_data:
         raise ValueError(
             f"score={type(job.score).__name__} needs data, and a schedule that cuts inside the training ranks without; "

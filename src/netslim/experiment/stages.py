@@ -25,6 +25,8 @@ from netslim.experiment.records import (
     Measured,
     Metric,
     Recalibrated,
+    Reconstructed,
+    Rescaled,
     Run,
     SlimRecord,
     TrainRecord,
@@ -151,6 +153,8 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
         IdleBench(quiet, images, "test"),
         network="network",
         recalibration_batches=callback.recalibration_batches,
+        reconstruct=callback.reconstruct,
+        rescale=callback.rescale,
         **{**callback.options, **_limits(job, callback.options, network, before)},
     )
     save_slim(small.get_submodule("network"), folder)
@@ -214,6 +218,8 @@ def _record(result: Mapping[str, Any], metric: task.Metric, run: Run) -> SlimRec
         dense=Measured(**measured("dense")),
         small=Measured(**measured("slim")),
         recalibrated=Recalibrated(**measured("recalibrated")),
+        reconstructed=Reconstructed(**measured("reconstructed")) if "reconstructed" in result else None,
+        rescaled=Rescaled(**measured("rescaled")) if "rescaled" in result else None,
         metric=Metric(**vars(metric)),
         run=run,
     )
@@ -237,6 +243,8 @@ def _count_from_dense(record: SlimRecord, before: SlimRecord) -> None:
 
 def _told(record: SlimRecord) -> str:
     tests = {"dense": record.dense.test, "pruned": record.small.test, "recalibrated": record.recalibrated.test}
+    tests |= {"reconstructed": record.reconstructed.test} if record.reconstructed else {}
+    tests |= {"rescaled": record.rescaled.test} if record.rescaled else {}
     scores = [f"{test.score:{record.metric.format}} {what}" for what, test in tests.items()]
     removed = f"removed {record.removed} of {record.prunable} channels, {100 * record.macs_left:.1f} % of MACs left"
     ends = f", {len(record.at_floor)} layers at their floor ({record.at_floor[0]}, …)" if record.at_floor else ""

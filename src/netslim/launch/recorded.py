@@ -23,7 +23,9 @@ DEFAULTS: dict[str, Any] = {
     "task": {"_target_": "netslim.SlimmingTask", "_partial_": True},
     "callbacks": [],
 }
-LATER: dict[str, Plain] = {"slimming": {"most": 1.0}}  # the same of single settings of a group
+LATER: dict[str, Plain] = {
+    "slimming": {"most": 1.0, "reconstruct": 0, "rescale": False}
+}  # the same of single settings of a group
 # Present name -> the one that stands in finished stages' settings, of which their names are made.
 FORMER = {"netslim.training.lr_schedules.multistep": "netslim.schedule.multistep"}
 

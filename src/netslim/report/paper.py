@@ -13,7 +13,7 @@ from pathlib import Path
 from netslim.experiment import paths
 from netslim.experiment.records import FinishedJob
 from netslim.report.formats import percent, ratio
-from netslim.report.results import GRADUAL, STAGES, mean_std, tests
+from netslim.report.results import STAGES, mean_std, tests
 
 HEAD = (
     *("network", "removed", "whose", "data", "n", "dense", "after pruning", "after recalibration"),
@@ -68,7 +68,7 @@ def ours(jobs: Sequence[FinishedJob]) -> tuple[str, ...]:
     """The cells from "data" on: mean ± sample standard deviation over the seeds, empty for no jobs."""
     if not jobs:
         return (NONE,) * (len(HEAD) - 3)
-    found = [[test.score for job in jobs if (test := tests(job).get(stage))] for stage in STAGES if stage != GRADUAL]
+    found = [[test.score for job in jobs if (test := tests(job).get(stage))] for stage in STAGES if stage in HEAD]
     accuracies = [percent(mean_std(scores)) if scores else NONE for scores in found]
     smalls = [job.cut.small for job in jobs]
     sizes = [mean_std(small.params / 1e6 for small in smalls), mean_std(small.macs / 1e6 for small in smalls)]

@@ -44,7 +44,8 @@ def mean_std(values: Iterable[float]) -> MeanStd | None:
 
 # Where a job is tested, in order. Each training is tested at its last epoch only.
 GRADUAL = "after gradual slimming"  # of a training in which the network got smaller: there is no dense network
-STAGES = ("dense", "after pruning", "after recalibration", GRADUAL, "after fine-tuning")
+RECOVERED = ("after reconstruction", "after rescaling")  # where a job asked for that
+STAGES = ("dense", "after pruning", "after recalibration", *RECOVERED, GRADUAL, "after fine-tuning")
 
 
 def tests(job: FinishedJob) -> dict[str, Test | None]:
@@ -53,6 +54,8 @@ def tests(job: FinishedJob) -> dict[str, Test | None]:
     if job.slim is not None:
         measured = job.slim.dense.test, job.slim.small.test, job.slim.recalibrated.test
         found = dict(zip(STAGES, measured, strict=False))
+        more = zip(RECOVERED, (job.slim.reconstructed, job.slim.rescaled), strict=True)
+        found.update((stage, each.test) for stage, each in more if each)
     return {**found, STAGES[-1]: job.finetune.test if job.finetune else None}
 
 

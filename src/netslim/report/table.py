@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterable, Iterator
 
 from netslim.experiment.records import ControlRecord, Epoch, FinishedJob, TrainRecord
-from netslim.report.results import SMALL, final, share_under, tests
+from netslim.report.results import RECOVERED, SMALL, final, share_under, tests
 
 Row = dict[str, str | int | float | None]
 COLUMN = {
     "dense": "dense",
     "after pruning": "pruned",
     "after recalibration": "recalibrated",
+    **dict(zip(RECOVERED, ("reconstructed", "rescaled"), strict=True)),
     "after fine-tuning": "finetuned",
 }
 
@@ -42,6 +43,8 @@ def row(job: FinishedJob, label: str = "") -> Row:
         cells |= {f"{stage}_last_{key}": last.get(key) for key in (f"train_{metric}", f"val_{metric}")}
     for stage, name in COLUMN.items():
         test = tests(job).get(stage)
+        if stage in RECOVERED and test is None:
+            continue
         cells |= {
             f"{name}_correct": test.correct if test else None,
             f"{name}_total": test.total if test else None,

@@ -100,7 +100,8 @@ def test_slim_twice():
     """The plan of the second pass counts in the first one's channels."""
     net, x = toy(), torch.randn(20, 3, 9, 9, dtype=D)
     small = netslim.slim(net, {"1": torch.tensor([False, True, True, True, False, True])}, x)
-    small = netslim.slim(small, {"1": torch.tensor([True, False, True, True])}, x)
+    first, small = small, netslim.slim(small, {"1": torch.tensor([True, False, True, True])}, x)
+    assert netslim.reconstruct(copy.deepcopy(small), first, [x]).skipped == {"0": "lack nothing"}
     assert netslim.reconstruct(small, net, [x]).skipped == {"0": "lack nothing"}
 
 

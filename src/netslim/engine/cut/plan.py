@@ -112,11 +112,18 @@ def carry(small: nn.Module, plan: Plan) -> None:
     setattr(small, ATTRIBUTE, _plain(plan))
 
 
-def rows_of(small: nn.Module) -> dict[str, Tensor]:
-    """Tensor name -> which rows of the dense network's a slim one has, in its order; of those that lost some."""
-    carried = getattr(small, ATTRIBUTE, None)
+def _passes(model: nn.Module) -> list[Pass]:
+    carried = getattr(model, ATTRIBUTE, None)
+    return msgspec.convert(carried, Plan).passes if carried else []
+
+
+def rows_of(small: nn.Module, dense: nn.Module | None = None) -> dict[str, Tensor]:
+    """Tensor name -> which rows of the dense network's a slim one has, in its order; of those that lost some.
+
+    dense: the network that it was cut from, which may be slim itself; default the one that was cut first.
+    """
     rows: dict[str, Tensor] = {}
-    for step in msgspec.convert(carried, Plan).passes if carried else []:
+    for step in _passes(small)[len(_passes(dense)) if dense else 0 :]:
         for name, dim, kept in step.keep:
             if dim == 0:
                 rows[name] = rows[name][_indices(kept)] if name in rows else _indices(kept)
@@ -128,6 +135,9 @@ def check_pair(small: nn.Module, dense: Network) -> None:
     carried = getattr(small, ATTRIBUTE, None)
     if carried is None:
         raise ValueError(f"{type(small).__name__} is not a result of netslim.slim: nothing was removed from it")
+    before = _passes(dense.model)
+    if before and _passes(small)[: len(before)] == before:
+        return
     for name in differences(msgspec.convert(carried, Plan).dense, signature(dense)):
         kind = type(dense.model).__name__
         raise ValueError(f"{kind} is not the dense network that was slimmed: they differ in {name}; give that one")

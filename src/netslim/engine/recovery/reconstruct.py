@@ -96,7 +96,7 @@ def reconstruct(
         raise ValueError(f"images={images}, ridge={ridge} and largest={largest} must be above 0")
     check_model(Network(small))
     check_pair(small, Network(dense))
-    rows = rows_of(small)
+    rows = rows_of(small, dense)
     given, count = _first(batches, images)
     report = Reconstructed(images=count)
     outer, teacher = through or (small, dense)

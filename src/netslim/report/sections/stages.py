@@ -8,7 +8,7 @@ from netslim.experiment.records import FinishedJob
 from netslim.report import formats
 from netslim.report.figures import accuracy
 from netslim.report.render.document import Block, Fold, Lines, Picture, Section, Table, Text
-from netslim.report.results import ByStage, Group, by_stage, reached, tests
+from netslim.report.results import RECOVERED, ByStage, Group, by_stage, reached, tests
 from netslim.report.sections.training import title
 
 MANY = 12  # test lines of more jobs are folded
@@ -18,6 +18,12 @@ AT_ONCE = (  # what to look for, and where it is in the paper
     "In the paper: “Channel Pruning and Fine-tuning” in section 3, table 1 and figure 5. Recalibration is not in the "
     "paper.",
 )
+MORE = {
+    RECOVERED[0]: "Reconstruction fits each layer, by least squares on training images, to what it made in the dense "
+    "network.",
+    RECOVERED[1]: "Rescaling brings the γ of every layer to one size and changes nothing that the network computes; it "
+    "is for the fine-tuning.",
+}
 GRADUALLY = (
     "The channels were removed during the training, a few at the end of each epoch, so there is one network and one "
     "test: that of the small network. Compare it with what one cut after a training keeps, at equal MACs.",
@@ -35,7 +41,7 @@ def _section(group: Group, ratio: float) -> Section:
     unit = formats.unit(group.metric)
     every = [job for found in jobs.values() for job in found]
     text, source = AT_ONCE if any(job.slim for job in every) else GRADUALLY
-    text = text.format(name=unit.name)
+    text = " ".join([text.format(name=unit.name), *(MORE[stage] for stage in reached(every) if stage in MORE)])
     said = " ".join(filter(None, [_changes(values, unit), _removed(every)]))
     blocks: list[Block] = [Text(text), Text(said), Text(source, quiet=True), _picture(group, ratio, values)]
     if len(group.seeds) > 1:
