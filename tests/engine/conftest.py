@@ -7,6 +7,7 @@ over the inputs, which must be there.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -247,3 +248,22 @@ def assert_untouched() -> Callable[..., Any]:
         assert torch.equal(random_state, torch.get_rng_state())
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def _every_model_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all tests of the engine, for every network and every refusal."""
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(model: Any, *args: Any, **kwargs: Any) -> Any:
+            before = everything(model, {})
+            try:
+                return function(model, *args, **kwargs)
+            finally:
+                assert difference(before, everything(model, {})) == "", f"{function.__name__} changed its model"
+
+        return call
+
+    for name in ("select_channels", "slim", "mask", "count"):
+        monkeypatch.setattr(netslim, name, watched(getattr(netslim, name)))
