@@ -54,6 +54,7 @@ class Job:
         callbacks, loggers: made anew for each training; a logger from the stage's folder.
         checkpoint: when checkpoints are written and by whom: ``every_epochs``, ``every_seconds``, ``threaded``.
         plans: of the job, and of the sweep that it is part of (experiment/plan.py); for the time that is left.
+        export: formats in which the small network is written at the end (measure/export.py).
         controls, stages: make further stages from the job and the stages before them.
     """
 
@@ -85,6 +86,7 @@ class Job:
     callbacks: tuple[Callable[[], Callback], ...] = ()
     loggers: tuple[Callable[..., Logger], ...] = ()
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    export: tuple[str, ...] = ()
     controls: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
     stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
     plans: tuple[Mapping[str, int], ...] = ()

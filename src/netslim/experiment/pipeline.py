@@ -23,12 +23,15 @@ import msgspec
 
 from netslim.data import identity, scan
 from netslim.experiment import paths, records, shrinking
+from netslim.experiment.exporting import exporting
+from netslim.experiment.findings import BESIDE, ExportRecord
 from netslim.experiment.job import Job
 from netslim.experiment.plan import plan_of
 from netslim.experiment.records import ControlRecord, JobRecord, SlimRecord, TrainRecord
 from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, retrain, slim, train
 from netslim.files import write_json
+from netslim.measure.export import check_formats
 from netslim.method.schedules import sparse_epochs
 from netslim.training import distributed
 from netslim.training.loggers import log_final
@@ -42,6 +45,7 @@ def check(job: Job) -> None:
     """
     job.slimming(**job.amount, network="network", split="test")
     stages_of(job)
+    check_formats(job.export)
     if job.shrinks:
         shrinking.check(job)
 
@@ -57,9 +61,10 @@ def stages_of(job: Job) -> list[Stage]:
             stages.append(finetune(job, amount, after=stages))
     if job.shrinks and job.finetune_epochs:
         stages.append(finetune(job, job.amount, after=stages))
+    beside = [exporting(job, tuple(stages))] if job.export else []
     for make in (*job.controls, *job.stages):
         stages.append(make(job, tuple(stages)))
-    return stages
+    return [*stages, *beside]
 
 
 @scan.once()
@@ -76,6 +81,8 @@ def run(sweep: Path, job: Job) -> JobRecord:
     job = replace(job, plans=(plan_of(sweep, stages_of(job)), *job.plans))
     stages, done = stages_of(job), dict[str, Finished]()
     for stage in stages:
+        if stage.record is ExportRecord:  # if it fails, the job is done all the same
+            distributed.on_rank_zero(lambda: write(sweep, job, done))
         done[stage.name] = finish(sweep, stage, done)
     return distributed.on_rank_zero(lambda: write(sweep, job, done))
 
@@ -94,15 +101,18 @@ def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:
     main: dict[str, Any] = {finished.record.stage: finished.record for finished in done.values()}
     stages: dict[str, Any] = {kind: main[kind].name if kind in main else None for kind in ("train", "slim", "finetune")}
     controls = [name for name, finished in done.items() if isinstance(finished.record, ControlRecord)]
-    more = [name for name in done if name not in stages.values() and name not in controls]
+    beside = [name for name in done if name.partition("_")[0] in BESIDE]
+    more = [name for name in done if name not in (*stages.values(), *controls, *beside)]
     labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
     folder = paths.job_folder(sweep, stages | ({"more": more} if more else {}), **labels)
     earlier = _earlier(folder / "record.json")
     known = earlier.controls if earlier else []
-    if earlier and set(controls) <= set(known):
+    also = earlier.beside if earlier else []
+    if earlier and set(controls) <= set(known) and set(beside) <= set(also):
         return earlier
     asked = {"lambda": job.strength, "ratio": job.ratio, "target": dict(job.target), "seed": job.seed}
     others = {"more": more, "controls": list(dict.fromkeys([*known, *controls])), "method": job.method}
+    others["beside"] = list(dict.fromkeys([*also, *beside]))
     record = msgspec.convert({**asked, **stages, **others, "command": job.command}, JobRecord)
     if not earlier:
         _log(job, folder, main)

@@ -160,7 +160,8 @@ class JobRecord(Struct, kw_only=True, omit_defaults=True):
     ``target``: what was asked for where ``ratio`` is None, such as {"target_macs": 0.5}.
     ``slim``: none where the network got smaller inside the training. ``more``: those beside the last round of training,
     slimming and fine-tuning: earlier rounds, own stages. ``method``: the file of conf/method.
-    ``controls``: what its result is compared with; they are no part of what makes it this job.
+    ``controls``: what its result is compared with, ``beside``: a scan before the cut, exported files; they are no part
+    of what makes it this job.
     """
 
     strength: float = field(name="lambda")
@@ -172,6 +173,7 @@ class JobRecord(Struct, kw_only=True, omit_defaults=True):
     finetune: str | None
     more: list[str] = []
     controls: list[str] = []
+    beside: list[str] = []
     method: str = ""
     command: str
 

@@ -48,6 +48,12 @@ def finetune_epochs(cfg: DictConfig, schedule: Schedule, epochs: int) -> int:
     return 0 if inside else epochs
 
 
+def words(cfg: DictConfig, key: str) -> tuple[str, ...]:
+    """A list of words, or one alone."""
+    given = cfg[key] or []
+    return (given,) if isinstance(given, str) else tuple(map(str, given))
+
+
 def number(cfg: DictConfig, key: str, kind: type[int] | type[float], least: int | None = None) -> Any:
     value = OmegaConf.select(cfg, key, throw_on_missing=True)
     if isinstance(value, bool) or not isinstance(value, (int, kind)) or not math.isfinite(value):

@@ -27,7 +27,7 @@ PLAIN = (
     "debug",
 )
 DOORS = ("penalty", "score", "schedule", "task", "logger")
-LISTS = ("callbacks", "controls", "stages")
+LISTS = ("callbacks", "controls", "stages", "export")
 SETTINGS = (*GROUPS, *DOORS, *PLAIN, *LISTS, "outputs", "name")
 
 ELSEWHERE = {  # what belongs to another setting

@@ -1,0 +1,36 @@
+"""Records of the stages beside the method: the scan before the cut, and the files for use without netslim after it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from netslim.experiment.measurements import Size, Test
+from netslim.experiment.records import StageRecord
+
+
+class File(Struct, kw_only=True):
+    """A file of the small network: its name in the stage's folder, what ran it, and how far its outputs were off."""
+
+    format: str
+    name: str
+    runtime: str
+    deviation: float
+
+
+class Costs(Size, kw_only=True):
+    """A network's size, and its latency in PyTorch: milliseconds for one input, the median; and its test."""
+
+    latency: float
+    test: Test
+
+
+class ExportRecord(StageRecord, kw_only=True, omit_defaults=True):
+    """What was exported, and what it costs beside the dense network, on so many CPU ``threads``."""
+
+    dense: Costs
+    small: Costs
+    threads: int
+    files: list[File]
+
+
+BESIDE: dict[str, type[StageRecord]] = {"export": ExportRecord}  # kind of stage -> its record
