@@ -69,12 +69,7 @@ def told(record: ExportRecord, folder: Path) -> str:
     rows = [
         ("parameters", f"{dense.params:,}", f"{small.params:,}", dense.params / small.params),
         ("multiply-adds", f"{dense.macs:,}", f"{small.macs:,}", dense.macs / small.macs if small.macs else 1.0),
-        (
-            f"ms, {record.threads} threads",
-            f"{dense.latency:.2f}",
-            f"{small.latency:.2f}",
-            dense.latency / small.latency,
-        ),
+        (f"ms ({record.threads} threads)", f"{dense.latency:.2f}", f"{small.latency:.2f}", faster),
     ]
     lines = [f"{'':<16}{'dense':>16}{'slim':>16}{'times':>8}"]
     lines += [f"{name:<16}{before:>16}{after:>16}{times:>8.2f}" for name, before, after, times in rows]
