@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from netslim.method.steps import penalize
     from netslim.modules import bn_layers
     from netslim.slim_file import load, save
+    from netslim.training.auto_sparsity import AutoSparsity
     from netslim.training.classification import SlimmingTask
     from netslim.training.gamma_histogram import GammaHistogram
     from netslim.training.gradual import GradualSlimming
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from netslim.training.sparsity import Sparsity
 
 __all__ = [
+    "AutoSparsity",
     "Cost",
     "GammaHistogram",
     "GradualSlimming",
@@ -63,6 +65,7 @@ HOME = {
     "recalibrate": "method.recovery",
     "bn_layers": "modules",
     **dict.fromkeys(("load", "save"), "slim_file"),
+    "AutoSparsity": "training.auto_sparsity",
     "SlimmingTask": "training.classification",
     "GammaHistogram": "training.gamma_histogram",
     "GradualSlimming": "training.gradual",

@@ -26,6 +26,31 @@ def l1_norm(scales: Sequence[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(list(scales), 1)).sum()
 
 
+DEAD = 0.01  # a γ is dead where its size is at most this share of the mean of its layer
+
+
+def dead(gamma: Tensor) -> Tensor:
+    """Which γ of a layer are dead, bool (C,): |γ| is at most 1 % of the layer's mean |γ|.
+
+    That does not change where a whole layer is multiplied by c > 0, which the next BatchNorm layer divides out again.
+
+    >>> dead(torch.tensor([0.5, -0.001, 0.2])), dead(torch.zeros(2))
+    (tensor([False,  True, False]), tensor([True, True]))
+    """
+    size = gamma.detach().abs()
+    return size <= DEAD * size.mean()
+
+
+def share_of_dead(scales: Sequence[Tensor]) -> float:
+    """The share of all γ that are dead beside the others of their layer, 0..1. One synchronisation with the device.
+
+    >>> share_of_dead([torch.tensor([0.5, -0.001]), torch.tensor([1e-4, 3e-4])])
+    0.25
+    """
+    masks = torch.cat([dead(gamma) for gamma in scales])
+    return float(masks.sum()) / masks.numel()
+
+
 @torch.no_grad()
 def dead_share(scales: Sequence[Tensor], below: Sequence[float] = (1e-4, 1e-3, 1e-2)) -> dict[float, float]:
     """The share of all γ with |γ| under each threshold, 0..1. One synchronisation with the device.

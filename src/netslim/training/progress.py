@@ -32,6 +32,7 @@ def columns(metric: Metric) -> dict[str, str]:
     return {
         **{f"{what}/{split}": f"{split}_{what}" for split, what in scores},
         **{f"dead_gamma/below_{share}": f"dead_{share}" for share in shares},
+        "dead_gamma/share": "dead_share",
     }
 
 
@@ -50,9 +51,9 @@ def about(seconds: float) -> str:
 class History(Callback):
     """One row of numbers per epoch, kept in the checkpoint, so that a resumed run has the curves of the whole.
 
-    A row holds what the task logs of loss and metric, and the shares of small γ. ``rates`` adds up the learning rate of
-    every optimiser step, for the shrinkage budget; ``earlier`` are the seconds that earlier attempts took, as far as
-    their epochs count.
+    A row holds what the task logs of loss and metric, and the shares of small and of dead γ. ``rates`` adds up the
+    learning rate of every optimiser step, for the shrinkage budget; ``earlier`` are the seconds that earlier attempts
+    took, as far as their epochs count.
     """
 
     def __init__(self, metric: Metric = ACCURACY) -> None:
@@ -108,7 +109,7 @@ class EpochSeed(Callback):
 class Progress(Callback):
     """A bar over the batches of all epochs on a terminal (not with TQDM_DISABLE=1), one line per epoch elsewhere.
 
-    Shows epoch, loss, the task's metric, the share of γ under 1e-2, and the time left. Numbers come from epoch ends:
+    Shows epoch, loss, the task's metric, the share of dead γ, and the time left. Numbers come from epoch ends:
     none is fetched from the device in between.
 
     Args:
@@ -155,7 +156,7 @@ class Progress(Callback):
             "train_loss": ("loss", ".3f"),
             f"train_{metric.name}": (metric.name, metric.format),
             f"val_{metric.name}": ("val", metric.format),
-            "dead_1e-02": ("dead γ", ".0%"),
+            "dead_share": ("dead γ", ".0%"),
         }
         return [f"{word} {row[column]:{spec}}" for column, (word, spec) in shown.items() if column in row]
 

@@ -179,7 +179,7 @@ class Term:
         for optimizer in self._optimizers:
             scales = self.steps.trained(optimizer)
             if scales:
-                self.steps.add(scales, penalty_weight(trainer, self.strength, like=scales[0]))
+                self.steps.add(scales, penalty_weight(trainer, self.steps.strength, like=scales[0]))
 
     def log(self, module: LightningModule, network: nn.Module) -> None:
         """R(γ) of the γ that are trained, before λ, as ``penalty/<name of its class>``."""
