@@ -22,7 +22,10 @@ class Metric(Struct, frozen=True):
 
 
 class Test(Struct, omit_defaults=True):
-    """One pass over the test set: ``correct`` of ``total`` images, or the ``value`` of another metric."""
+    """One pass over the test set: ``correct`` of ``total`` images, or the ``value`` of another metric.
+
+    ``predicted``: into how many classes the network put the images.
+    """
 
     __test__ = False  # no test of pytest's
 
@@ -30,6 +33,7 @@ class Test(Struct, omit_defaults=True):
     total: AtLeast1 | None = None
     loss: float | None = None
     value: float | None = None
+    predicted: AtLeast1 | None = None
 
     def __post_init__(self) -> None:
         check_finite(self, "loss", "value")
@@ -47,14 +51,18 @@ class Test(Struct, omit_defaults=True):
         return self.value
 
 
-class Run(Struct, kw_only=True):
-    """When, where and how long a stage ran, of what command."""
+class Run(Struct, kw_only=True, omit_defaults=True):
+    """When, where and how long a stage ran, of what command.
+
+    ``latency``: median milliseconds of a forward pass of one input there, by the network before and after slimming.
+    """
 
     started: str
     seconds: float
     command: str
     versions: dict[str, str]
     hardware: str
+    latency: dict[Literal["dense", "slim"], float] = {}
 
     def __post_init__(self) -> None:
         check_positive(self, "seconds")

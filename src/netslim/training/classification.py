@@ -89,10 +89,14 @@ class SlimmingTask(LightningModule):
         return loss if self._distillation is None else self._distillation(self._as_input(images), logits, loss)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._scores.update(*_judged(self(batch[0]), batch[1]))
+        self._evaluate(*batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._scores.update(*_judged(self(batch[0]), batch[1]))
+        self._evaluate(*batch)
+
+    def _evaluate(self, images: Tensor, labels: Tensor) -> None:
+        logits = self(images)
+        self._scores.update(*_judged(logits, labels), logits.argmax(dim=1))
 
     def _evaluated(self) -> dict[str, Tensor]:
         """The scores of the loop that ends, over all processes of the trainer."""
@@ -141,7 +145,7 @@ class SlimmingTask(LightningModule):
     def on_test_epoch_end(self) -> None:
         scores = self._evaluated()
         self.log_dict({"loss/test": scores["loss"], "accuracy/test": scores["accuracy"]}, sync_dist=True)
-        counts = {"test/correct": scores["correct"], "test/total": scores["total"]}  # for "1000/10000"
+        counts = {f"test/{name}": scores[name] for name in ("correct", "total", "predicted")}  # for "1000/10000"
         self.log_dict(counts, sync_dist=True, logger=False)
         if self.trainer.loggers:  # the test that follows a fit, at its last epoch
             self.log("step", float(max(0, self.current_epoch - 1)), sync_dist=True)

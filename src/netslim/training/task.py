@@ -89,17 +89,20 @@ def metric_of(module: object) -> Metric:
 
 
 def record_of_test(logged: Mapping[str, Any], metric: Metric) -> dict[str, float]:
-    """What a test leaves: ``correct`` of ``total`` where the task counts, else the metric's ``value``; the loss.
+    """What a test leaves: ``correct`` of ``total`` where the task counts, else the metric's ``value``; the loss and
+    the number of classes that were ``predicted``, where they are logged.
 
     >>> record_of_test({"test/correct": 9.0, "test/total": 10.0, "loss/test": 0.5, "accuracy/test": 0.9}, ACCURACY)
     {'correct': 9, 'total': 10, 'loss': 0.5}
     >>> record_of_test({"mIoU/test": 0.75}, Metric("mIoU"))
     {'value': 0.75}
     """
-    loss = {"loss": float(logged["loss/test"])} if "loss/test" in logged else {}
+    more: dict[str, float] = {"loss": float(logged["loss/test"])} if "loss/test" in logged else {}
+    if "test/predicted" in logged:
+        more["predicted"] = round(float(logged["test/predicted"]))
     if {"test/correct", "test/total"} <= set(logged):
-        return {"correct": round(float(logged["test/correct"])), "total": round(float(logged["test/total"])), **loss}
-    return {"value": metric.of(logged, "test"), **loss}
+        return {"correct": round(float(logged["test/correct"])), "total": round(float(logged["test/total"])), **more}
+    return {"value": metric.of(logged, "test"), **more}
 
 
 def score(test: Mapping[str, float]) -> float:

@@ -53,6 +53,16 @@ class Cut:
         return f"{dense / small:.1f}" if small else "infinitely many"
 
     @property
+    def faster(self) -> str:
+        """How many times faster one image passes, where that was measured, as the end of a sentence."""
+        runs = [job.slim.run.latency for job in self.jobs if job.slim and job.slim.run.latency]
+        if not runs:
+            return ""
+        dense, slim = mean([run["dense"] for run in runs]), mean([run["slim"] for run in runs])
+        times = f"{dense / slim:.1f} times faster" if dense >= slim else f"{slim / dense:.1f} times slower"
+        return f"; one image passes {times} ({dense:.2g} -> {slim:.2g} ms)"
+
+    @property
     def narrowest(self) -> Layer:
         """The layer that keeps the fewest channels."""
         return min(self.jobs[0].cut.layers, key=lambda layer: (layer.kept, layer.kept / layer.channels))
@@ -141,7 +151,7 @@ class Verdict:
             f"{begin} removes {formats.ratio(cut.ratio)} of the {self.group.of} at {formats.label(cut.strength)}: "
             f"{self._shown(cut.final)} {self.unit.name} against {self._shown(dense)} for the dense network of "
             f"{formats.label(self.reference.strength)}, {self._apart(cut.final, dense)}, with {cut.times('params')} "
-            f"times fewer parameters and {cut.times('macs')} times fewer MACs."
+            f"times fewer parameters and {cut.times('macs')} times fewer MACs{cut.faster}."
         )
 
     def without_penalty(self) -> str:
@@ -220,10 +230,13 @@ class Verdict:
 
     def _guessing(self, cut: Cut) -> str:
         classes = cut.jobs[0].train.classes
-        counted = intervals.share(cut.final)
-        if not classes or not counted or intervals.wilson(counted)[0] > 1 / classes:
-            return ""
-        return f", no better than guessing among {classes} classes"
+        counted, said = intervals.share(cut.final), ""
+        if classes and counted and intervals.wilson(counted)[0] <= 1 / classes:
+            said = f", no better than guessing among {classes} classes"
+        predicted = min((test.predicted for test in cut.final if test.predicted), default=None)
+        if classes and predicted and predicted < classes:
+            said += f", and puts the images into {predicted} of {classes} classes"
+        return said
 
 
 def _dead(cut: Cut) -> str:
