@@ -125,14 +125,16 @@ def test_fine_tuning_is_the_recipe_anew_on_the_slim_weights_without_penalty(lab)
 
 def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
     for job in paths.load_jobs(lab):
-        for stage, epochs in (("train", 3), ("finetune", 2)):
+        for stage, epochs, under in (("train", 3, ""), ("finetune", 2, "finetune/")):
             events = EventAccumulator(str(lab / getattr(job, stage).name), size_guidance={"histograms": 0}).Reload()
             for tag, column in (("accuracy/train", "train_accuracy"), ("accuracy/val", "val_accuracy")):
-                points = [event.value for event in events.Scalars(tag)]
-                assert [event.step for event in events.Scalars(tag)] == list(range(epochs))
+                points = [event.value for event in events.Scalars(f"{under}{tag}")]
+                assert [event.step for event in events.Scalars(f"{under}{tag}")] == list(range(epochs))
                 assert points == pytest.approx([row[column] for row in getattr(job, stage).epochs])
-            assert len(events.Histograms("gamma/all")) == epochs
-            test = events.Scalars("accuracy/test")[-1]
+            rates = [event.value for event in events.Scalars(f"{under}learning_rate")]
+            assert rates == pytest.approx([row["lr"] for row in getattr(job, stage).epochs])
+            assert len(events.Histograms(f"{under}gamma/all")) == epochs
+            test = events.Scalars(f"{under}accuracy/test")[-1]
             assert test.value == pytest.approx(getattr(job, stage).test.score)
             assert test.step == epochs - 1  # beside the other curves' last point
 
@@ -173,13 +175,13 @@ def test_a_compiled_job_that_was_cut_off_ends_with_the_weights_of_one_that_is_ne
 
 def test_tensorboard_has_the_hyperparameters_with_the_final_accuracies(lab):
     for job in paths.load_jobs(lab):
-        (folder,) = lab.glob(f"job_lambda={job.strength:g}_ratio={job.ratio:g}_*")
-        events = EventAccumulator(str(folder)).Reload()
+        events = EventAccumulator(str(lab / job.finetune.name)).Reload()
         contents = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
         start = plugin_data_pb2.HParamsPluginData.FromString(contents).session_start_info
         assert start.hparams["ratio"].number_value == job.ratio
         final = events.Scalars("final/fine-tuned accuracy")[-1].value
         assert final == pytest.approx(job.finetune.test.correct / 364)
+    assert not list(lab.glob("job_*/events*"))
 
 
 DIVERGES = """

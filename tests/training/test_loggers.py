@@ -106,6 +106,18 @@ def test_a_resumed_training_keeps_the_curves_of_its_earlier_attempt(tmp_path):
     assert [loss for part in parts for loss in part] == pytest.approx([row["val_loss"] for row in whole.rows])
 
 
+def test_curves_are_in_order_after_a_clock_that_was_ahead(tmp_path):
+    with pytest.raises(OSError, match="no space"):
+        trained(tmp_path / "train_a_1", tensorboard, epochs=3, stop=1)
+    (path,) = (tmp_path / "train_a_1").glob("events*")
+    path.rename(path.with_name(path.name.replace(path.name.split(".")[3], "9999999999")))
+    history, _ = trained(tmp_path / "train_a_1", tensorboard, epochs=3)
+    events = EventAccumulator(str(tmp_path / "train_a_1")).Reload()
+    assert [event.step for event in events.Scalars("loss/val")] == [0, 1, 2]
+    shown = [event.value for event in events.Scalars("loss/val")]
+    assert shown == pytest.approx([row["val_loss"] for row in history.rows], rel=1e-6)
+
+
 @pytest.mark.parametrize(("make", "package"), [(wandb, "wandb"), (mlflow, "mlflow")])
 def test_a_package_that_is_not_installed_is_named_before_the_training(make, package, tmp_path, monkeypatch):
     monkeypatch.setattr(f"lightning.pytorch.loggers.{package}._{package.upper()}_AVAILABLE", False)

@@ -6,7 +6,7 @@
         slim_lambda=0.0001_ratio=0.5_..._<digest>/  a stage: record.json, slim.pt
         finetune_..._<digest>/                      a stage: record.json, slim.pt, TensorBoard events
         scratch_..._<digest>/, dense_..._<digest>/  controls, stages too: record.json, slim.pt or weights.pt, events
-        job_lambda=0.0001_ratio=0.5_seed=0_<digest>/  which stages a job consists of, its TensorBoard hparams
+        job_lambda=0.0001_ratio=0.5_seed=0_<digest>/  which stages a job consists of
         report/                                     index.html, report.md, results.csv, figures/
 
 A stage is named by what a reader wants to know and by a digest of everything that determines its result; a changed

@@ -115,7 +115,7 @@ def write(sweep: Path, job: Job, done: Mapping[str, Finished]) -> JobRecord:
     others["beside"] = list(dict.fromkeys([*also, *beside]))
     record = msgspec.convert({**asked, **stages, **others, "command": job.command}, JobRecord)
     if not earlier:
-        _log(job, folder, main)
+        _log(job, sweep, main)
     write_json(folder / "record.json", records.plain(record))
     return record
 
@@ -125,8 +125,8 @@ def _earlier(path: Path) -> JobRecord | None:
     return records.read(path, JobRecord) if path.exists() else None
 
 
-def _log(job: Job, folder: Path, main: Mapping[str, Any]) -> None:
-    """λ, ratio and seed beside what they led to, for every logger."""
+def _log(job: Job, sweep: Path, main: Mapping[str, Any]) -> None:
+    """λ, ratio and seed beside what they led to, for every logger, in the folder of the job's last stage."""
     train, slim, tuned, name = main["train"], main.get("slim"), main.get("finetune"), main["train"].metric.name
     small = records.cut_of(train, slim).small
     final = {
@@ -135,8 +135,10 @@ def _log(job: Job, folder: Path, main: Mapping[str, Any]) -> None:
         "final/parameters": small.params,
         "final/MACs": small.macs,
     }
+    last = tuned or slim or train
     for make in job.loggers:
-        log_final(make(folder), {"λ": job.strength, **job.amount, "seed": job.seed}, final)
+        logger = make(sweep / last.name, len(getattr(last, "epochs", ())))  # after its curves
+        log_final(logger, {"λ": job.strength, **job.amount, "seed": job.seed}, final)
 
 
 def _after_slimming(train: TrainRecord, slim: SlimRecord, name: str) -> dict[str, float]:

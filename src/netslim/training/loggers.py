@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -21,10 +22,34 @@ from netslim.training.distributed import is_rank_zero
 log = logging.getLogger("netslim")
 
 
+class EventFiles(TensorBoardLogger):
+    """Curves whose tags begin with the kind of the stage: "finetune/loss/val" is not drawn over "loss/val"."""
+
+    LOGGER_JOIN_CHAR = "/"
+
+    def tag(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+
 def tensorboard(folder: Path, resumed: int | None = None, **settings: Any) -> Logger:
-    """Event files in the stage's folder; an epoch that was cut off is replaced."""
+    """Event files in the stage's folder; an epoch that was cut off is replaced. Tags of all but the sparsity training
+    begin with the kind of the stage."""
     where: dict[str, Any] = {"save_dir": folder.parent, "name": "", "version": folder.name}
-    return TensorBoardLogger(**where, default_hp_metric=False, purge_step=resumed, **settings)
+    kind, labelled, _ = folder.name.partition("_")
+    prefix = kind if labelled and kind != "train" else ""
+    if resumed is not None and is_rank_zero():
+        _read_first(sorted(folder.glob("events.out.tfevents.*")))
+    return EventFiles(**where, default_hp_metric=False, purge_step=resumed, **{"prefix": prefix, **settings})
+
+
+def _read_first(written: Sequence[Path]) -> None:
+    """Event files are read in the order of the seconds in their names: those of a clock that was ahead of this one's
+    get numbers instead, or the new file would be read before them."""
+    if not written or written[-1].name.split(".")[3] < f"{int(time.time()):010d}":
+        return
+    for place, path in enumerate(written):
+        *begin, _, writer = path.name.split(".", 4)
+        path.rename(path.with_name(".".join([*begin, f"{place:010d}", writer])))
 
 
 def csv(folder: Path, resumed: int | None = None, **settings: Any) -> Logger:
@@ -67,7 +92,8 @@ def log_histograms(loggers: Iterable[Logger], values: Mapping[str, Tensor], step
             logger.log_metrics({name: histogram(tensor.float().cpu().numpy()) for name, tensor in values.items()}, step)
         elif hasattr(events, "add_histogram"):  # TensorBoard's, and what is like it
             for name, tensor in values.items():
-                events.add_histogram(name, tensor.float().cpu(), step)
+                tag = logger.tag(name) if isinstance(logger, EventFiles) else name
+                events.add_histogram(tag, tensor.float().cpu(), step)
         else:
             _say_once(f"{type(logger).__name__} shows no histograms: the distribution of γ is not in it")
 
@@ -80,7 +106,7 @@ def _say_once(message: str) -> None:
 def log_final(logger: Logger, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
     """What a job ended with, as the logger's hyper-parameters and metrics."""
     if isinstance(logger, TensorBoardLogger):
-        logger.log_hyperparams(dict(settings), dict(final))
+        logger.experiment.add_hparams(dict(settings), dict(final), run_name=".")
     else:
         logger.log_hyperparams(dict(settings))
         logger.log_metrics(dict(final))

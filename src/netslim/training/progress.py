@@ -83,6 +83,7 @@ class History(Callback):
                 "lower optimizer.lr or lambda"
             )
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._rate, **row})
+        pl_module.log("learning_rate", self._rate, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "rates": self.rates, "seconds": self.earlier + time.monotonic() - self._started}

@@ -57,6 +57,15 @@ def test_the_deepest_cut_that_costs_at_most_one_point(lab: list[FinishedJob]) ->
     )
 
 
+def test_what_a_pass_takes_and_into_how_many_classes_the_images_are_put(lab: list[FinishedJob]) -> None:
+    for job in lab:
+        job.slim.run = replace(job.slim.run, latency={"dense": 1.5, "slim": 0.5})
+    lab[3].finetune.test = Test(correct=6000, total=10000, predicted=7)
+    first, _, third, _ = sentences(lab)
+    assert first.endswith("3.0 times fewer MACs; one image passes 3.0 times faster (1.5 -> 0.5 ms).")
+    assert "60.00 % at best (λ = 1e-4), and puts the images into 7 of 10 classes: " in third
+
+
 def test_what_happened_without_the_penalty(lab: list[FinishedJob]) -> None:
     assert sentences(lab)[1] == (
         "Without the penalty (λ = 0) this cut leaves 10.00 % right after pruning, where λ = 1e-4 keeps 92.00 %; at the "
