@@ -100,15 +100,15 @@ class Killed(Callback):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-@pytest.mark.parametrize("epoch", [1, 2, 3, 5])
-def test_a_resumed_training_ends_with_the_same_bits(epoch: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("epoch", "goal"), [*((e, {"ratio": 0.75}) for e in (1, 2, 3, 5)), (4, {"target_macs": 0.3})])
+def test_a_resumed_training_ends_with_the_same_bits(epoch: int, goal: dict[str, float], tmp_path: Path) -> None:
     def callbacks() -> list[Callback]:
-        gradual = GradualSlimming(0.75, start=0.1, end=0.5, network="network")
+        gradual = GradualSlimming(**goal, start=0.1, end=0.5, network="network", stable=0.8)
         return [gradual, ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True, save_top_k=1,
                                          enable_version_counter=False)]  # fmt: skip
 
     whole = module(network=lambda: PreResNet(11, num_classes=4))
-    fit(whole, GradualSlimming(0.75, start=0.1, end=0.5, network="network"))
+    fit(whole, callbacks()[0])
     with pytest.raises(RuntimeError, match="killed"):
         fit(module(network=lambda: PreResNet(11, num_classes=4)), *callbacks(), Killed(epoch), folder=tmp_path)
     resumed = module(network=lambda: PreResNet(11, num_classes=4))
@@ -134,6 +134,43 @@ def test_a_compiled_network_is_compiled_anew() -> None:
     torch.testing.assert_close(compiled.state_dict(), plain.state_dict())
 
 
+@pytest.mark.parametrize("target", [{"target_macs": 0.3}, {"target_params": 0.4}, {"target_macs": 20_000}])
+def test_the_ramp_is_one_of_the_cost(target: dict[str, float]) -> None:
+    """No more is left at the start of an epoch than the ramp allows, and hardly less."""
+    costs: list[int] = []
+
+    class Cost(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            found = netslim.count(pl_module.network, torch.zeros(1, 3, 8, 8))  # type: ignore[union-attr, arg-type]
+            costs.append(found.params if "target_params" in target else found.macs)
+
+    fit(module(), GradualSlimming(**target, start=0.0, end=0.5, network="network"), Cost())
+    (value,) = target.values()
+    share = value if value < 1 else value / costs[0]
+    allowed = [costs[0] * (1 - (1 - share) * (1 - (1 - min(1, epoch / 4)) ** 3)) for epoch in range(EPOCHS)]
+    assert all(cost <= limit for cost, limit in zip(costs, allowed, strict=True))
+    assert costs[-1] > 0.8 * allowed[-1]
+    assert costs[1] > 1.2 * costs[-1]
+
+
+def test_a_stable_kept_set_ends_the_ramp() -> None:
+    """Without a gradient the ranking never changes, so after four epochs all that is left is removed, half a layer at
+    a time."""
+    widths, task = Widths(), module(strength=0.0)
+    for layer in netslim.bn_layers(task).values():
+        layer.weight.data.uniform_(0.1, 1.0)
+    task.training_step = lambda batch, batch_idx: 0 * task(batch[0]).sum()  # type: ignore[method-assign]
+    gradual = GradualSlimming(0.5, start=0.1, end=1.0, network="network", stable=0.999, most=1.0)
+    fit(task, gradual, widths)
+    ramp = [36 - math.floor(0.5 * (1 - (1 - max(0, (epoch / 8 - 0.1) / 0.9)) ** 3) * 36 + 1e-9) for epoch in range(4)]
+    assert widths.seen == [*ramp, 18, 18, 18, 18]
+    assert ramp[-1] > 18
+    never = Widths()
+    task = module(strength=0.0)
+    fit(task, GradualSlimming(0.5, start=0.1, end=1.0, network="network"), never)
+    assert never.seen[4] > 18
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -141,6 +178,13 @@ def test_a_compiled_network_is_compiled_anew() -> None:
         ({"ratio": 0.5, "start": 0.5, "end": 1.5}, "the ramp runs from 0.5 to 1.5 of the epochs"),
         ({"ratio": 0.5, "most": 0}, "most=0 is no share of a layer"),
         ({"ratio": 0.5, "coupling": "all"}, "coupling must be one of"),
+        ({"ratio": 0.5, "target_macs": 0.5}, "give either ratio or target_macs or target_params"),
+        ({"ratio": 0.5, "stable": 1.5}, "stable=1.5 is no similarity"),
+        (
+            {"target_macs": 0.01, "floor": 0.5},
+            "target_macs 0.01 is out of reach: at least 0.* of the multiply-adds stay",
+        ),
+        ({"target_macs": 1.0}, "target_macs 1 removes none of 36 channels; give a smaller one"),
         ({"ratio": 0.95, "floor": 0.2}, "their floors kept per layer only .* can be removed"),
     ],
 )

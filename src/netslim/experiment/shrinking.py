@@ -71,8 +71,8 @@ def cut(job: Job, module: LightningModule, images: Any, gradual: GradualSlimming
     kept = {name: len(layer.weight) for name, layer in bn_layers(network).items()}
     shapes = [{key: epoch[key] for key in ("params", "macs", "widths")} for epoch in cost.epochs]
     return Cut(
-        removed=gradual.removed,
-        prunable=gradual.prunable,
+        removed=gradual.goal.removed,
+        prunable=gradual.goal.prunable,
         layers=[Layer(name=n, channels=len(bn.weight), kept=kept[n]) for n, bn in bn_layers(dense).items()],
         uncounted=before.uncounted,
         dense=Size(params=before.params, macs=before.macs),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from netslim.method.threshold import is_number
 
 
@@ -18,6 +20,19 @@ def cubic_ramp(epoch: int, epochs: int, start: float, end: float) -> float:
     """
     done = ((epoch + 1) / epochs - start) / (end - start)
     return 1.0 - (1.0 - min(max(done, 0.0), 1.0)) ** 3
+
+
+def jaccard(one: Mapping[str, Sequence[int]], other: Mapping[str, Sequence[int]]) -> float:
+    """How alike two selections of channels are, layer -> channels: those in both over those in any, 0..1.
+
+    Source: the pruning indicator of Ghimire et al. 2025, "One-cycle Structured Pruning with Stability Driven Structure
+    Search" (arXiv 2501.13439).
+
+    >>> jaccard({"a": [0, 1], "b": [5]}, {"a": [1, 2], "b": [5]})
+    0.5
+    """
+    a, b = ({(name, channel) for name, channels in each.items() for channel in channels} for each in (one, other))
+    return len(a & b) / len(a | b) if a | b else 1.0
 
 
 def check_ramp(start: float, end: float) -> None:

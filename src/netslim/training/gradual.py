@@ -10,7 +10,6 @@ goes on with the momentum of what is kept.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
@@ -25,18 +25,20 @@ from netslim.engine import select_channels, slim_in_place
 from netslim.engine.checks import check_coupling
 from netslim.engine.cut.in_place import follow_in_place, plan_data
 from netslim.method.gradual import Gradual
+from netslim.method.ramp import jaccard
 from netslim.method.schedules import Schedule, most_per_cut
 from netslim.method.scores import Score
 from netslim.method.threshold import Floor, is_number, least
 from netslim.modules import bn_layers
 from netslim.training.averages import averages_of
+from netslim.training.goal import Goal, Kept
 from netslim.training.measuring import FitBench
 from netslim.training.slim_module import example_for
 from netslim.training.sparsity import release
 
 
 class GradualSlimming(Callback):
-    """Remove ``ratio`` of the prunable channels during the fit; at its end the module has the small network.
+    """Remove channels during the fit; at its end the module has the small network.
 
     Modules and parameters stay the same objects, so optimisers, schedules and the module's own references go on as they
     are; momentum, moments and averages of the weights (averages.py) are cut along. When the ramp has ended, the penalty
@@ -45,6 +47,8 @@ class GradualSlimming(Callback):
 
     Args:
         ratio: share of the prunable channels of the dense network to remove, 0 < ratio < 1.
+        target_macs, target_params: instead of ratio, what may be left, as for ``select_channels``. The ramp is one of
+            the multiply-adds or parameters then.
         start, end: the ramp, as shares of ``max_epochs``; default 0.05 to 0.5.
         schedule: in place of start, end and most: its ``during`` and ``most`` (method/schedules.py).
         floor: channels that each layer keeps at least: a number, a share of its dense width (default 0.05), or layer
@@ -55,6 +59,8 @@ class GradualSlimming(Callback):
         example_input: one input batch; default as for ``Slimming``, from the validation loop, or the training's where
             there is none.
         coupling, score: as for ``select_channels``; the score must need no data.
+        stable: end the ramp early, all that is left at once, when what its end would keep and what it would have kept
+            three epochs before are alike by more than this (``jaccard``), such as 0.999; default None, never.
 
     Raises:
         ValueError: when the fit starts, what cannot be done.
@@ -66,8 +72,10 @@ class GradualSlimming(Callback):
 
     def __init__(
         self,
-        ratio: float,
+        ratio: float | None = None,
         *,
+        target_macs: float | None = None,
+        target_params: float | None = None,
         start: float = 0.05,
         end: float = 0.5,
         floor: Floor = 0.05,
@@ -77,15 +85,18 @@ class GradualSlimming(Callback):
         example_input: Any = None,
         coupling: Literal["keep", "group", "scatter"] = "keep",
         score: Score | None = None,
+        stable: float | None = None,
     ) -> None:
-        if not (is_number(ratio) and 0 < ratio < 1):
-            raise ValueError(f"prune ratio {ratio} is outside 0 < ratio < 1; for 50 % give 0.5")
+        if stable is not None and not (is_number(stable) and 0 <= stable < 1):
+            raise ValueError(f"stable={stable} is no similarity; give 0 ≤ stable < 1, such as 0.999, or None")
         check_coupling(coupling)
-        self.ratio, self.schedule = ratio, schedule or Gradual(start, end, most)
+        self._amount = ratio, target_macs, target_params
+        self.goal, self.schedule = Goal(*self._amount), schedule or Gradual(start, end, most)
         self.most = most_per_cut(self.schedule)
         self.floor, self.network, self.example_input = floor, network, example_input
         self.options: dict[str, Any] = {"coupling": coupling, "score": score}
-        self.prunable = self.removed = 0  # channels of the dense network
+        self.stable, self._settled = stable, False
+        self._ends: list[Kept] = []  # what the end of the ramp would have kept, of the last epochs
         self._least: dict[str, int] = {}  # channels that each layer keeps
         self._plan: dict[str, Any] | None = None  # what has been cut
         self._example: Any = None
@@ -113,7 +124,7 @@ class GradualSlimming(Callback):
         if (trainer.max_epochs or 0) < 2:
             raise ValueError(f"max_epochs={trainer.max_epochs}: a network that shrinks at epoch ends needs at least 2")
         if trainer.ckpt_path is None:
-            self.prunable = self.removed = 0
+            self.goal, self._settled, self._ends = Goal(*self._amount), False, []
             self._least, self._plan = {}, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,45 +137,54 @@ class GradualSlimming(Callback):
         if self._least:  # resumed
             return
         self._least = {name: max(1, number) for name, number in least(_widths(network), self.floor).items()}
-        # A ratio that cannot be reached is refused now.
-        dense = select_channels(network, self.ratio, self._example, floor=self._least, **self.options)
-        self.prunable = dense.prunable
-        if not dense.removed:
-            raise ValueError(f"ratio {self.ratio:g} of {self.prunable} channels is none; give a larger one")
+        self.goal.begin(network, self._example, {"floor": self._least, **self.options})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch and self._gone(trainer, trainer.current_epoch - 1) > self.ratio - 1e-12:
+        if trainer.current_epoch and self._gone(trainer, trainer.current_epoch - 1) > self.goal.share - 1e-12:
             release(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.get_submodule(self.network)
-        wanted = math.floor(self._gone(trainer, trainer.current_epoch) * self.prunable + 1e-9) - self.removed
-        if wanted > 0:
-            self._cut(trainer, pl_module, wanted)
+        if self.stable is not None and not self._settled:
+            self._compare(trainer, network, self.stable)
+        asked = self.goal.asked(network, self._example, self._gone(trainer, trainer.current_epoch), self.options)
+        if asked:
+            self._cut(trainer, pl_module, asked)
         widths = {f"width/{name}": float(width) for name, width in _widths(network).items()}
         pl_module.log_dict(widths, sync_dist=True)
 
     def _gone(self, trainer: Trainer, epoch: int) -> float:
-        """The share of the dense network's channels that is gone at the end of an epoch."""
-        return self.schedule.during(self.ratio, epoch, trainer.max_epochs or 1)
+        """The share of the dense network's channels, or of what they cost, that is gone at the end of an epoch."""
+        share = self.goal.share
+        return share if self._settled else self.schedule.during(share, epoch, trainer.max_epochs or 1)
 
-    def _cut(self, trainer: Trainer, module: LightningModule, wanted: int) -> None:
-        """Remove so many channels, or as many as the floors and ``most`` allow."""
+    def _compare(self, trainer: Trainer, network: nn.Module, stable: float) -> None:
+        """Has the ramp begun, and is what it leads to what it led to three epochs before?"""
+        limits: dict[str, Any] = {"floor": self._least, "strict": False}
+        self._ends = [*self._ends[-3:], self.goal.end(network, self._example, self.options, limits)]
+        begun = 0 < self._gone(trainer, trainer.current_epoch) < self.goal.share
+        if begun and len(self._ends) == 4 and jaccard(self._ends[0], self._ends[-1]) > stable:
+            self._settled = True
+            rank_zero_info("GradualSlimming: the kept set is stable in epoch %d; the ramp ends", trainer.current_epoch)
+
+    def _cut(self, trainer: Trainer, module: LightningModule, asked: dict[str, Any]) -> None:
+        """Remove what is asked for, or as much of it as the floors and ``most`` allow."""
         network, averages = module.get_submodule(self.network), averages_of(trainer, module, self.network)
-        left = select_channels(network, 0.0, self._example, **self.options).prunable
         limits: dict[str, Any] = {"floor": self._least, "most": self.most, "strict": False}
-        keep = select_channels(network, wanted / left, self._example, **limits, **self.options)
+        keep = select_channels(network, example_input=self._example, **asked, **limits, **self.options)
         with _unwrapped(trainer):
             slim_in_place(network, keep, self._example, optimizers=trainer.optimizers, copies=averages)
-        self.removed += keep.removed - keep.carried
+        self.goal.removed += keep.removed - keep.carried
         self._plan = plan_data(network)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"plan": self._plan, "prunable": self.prunable, "removed": self.removed, "least": self._least}
+        ramp = {"settled": self._settled, "ends": self._ends}
+        return {"plan": self._plan, "least": self._least, "goal": self.goal.state(), **ramp}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.prunable, self.removed = state_dict["prunable"], state_dict["removed"]
         self._least, self._plan = state_dict["least"], state_dict["plan"]
+        self._settled, self._ends = state_dict["settled"], state_dict["ends"]
+        vars(self.goal).update(state_dict["goal"])
 
 
 @contextmanager
