@@ -8,7 +8,8 @@
     uniform_macs  the same, as many MACs as the method's     new          the same
     random        as many channels per layer as the method,  inherited    what the job trains after its first cut
                   drawn at random
-    dense         the dense network                          new          all epochs that the job trains
+    dense         the dense network                          new, or the  all epochs that the job trains
+                                                             job's own
 
 They train without the penalty, with the recipe of the training (``random``: of the fine-tuning). Where fine-tuning
 learns from the dense network (``finetune.distill``), all but ``dense`` do. New weights are those of a network that is
@@ -34,7 +35,7 @@ from netslim.experiment.control_networks import drawn, renewed, uniform_network
 from netslim.experiment.fitting import fit_task, make_task, taught
 from netslim.experiment.job import Job
 from netslim.experiment.measurements import Cut
-from netslim.experiment.networks import example_of, network_after, save_network
+from netslim.experiment.networks import dense_network, example_of, network_after, save_network
 from netslim.experiment.records import ControlRecord, FinetuneRecord, SlimRecord, StageRecord, TrainRecord
 from netslim.experiment.stage import Finished, Stage
 from netslim.measure.cost import count
@@ -121,12 +122,11 @@ def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
     return _stage(job, "random", "random channels", after, settings, _labels(job), network, **own)
 
 
-@from_new_weights
 def dense(job: Job, stages: tuple[Stage, ...]) -> Stage:
-    """The dense network, trained for as many epochs as the job trains in all."""
+    """The dense network, trained for as many epochs as the job trains in all, from where the job's training starts."""
 
     def whole(images: Any, done: Done) -> nn.Module:
-        return job.network(num_classes=images.num_classes)
+        return dense_network(job, images.num_classes)
 
     return _stage(job, "dense", "dense network", (), _new(job, stages), {"seed": job.seed}, whole)
 
