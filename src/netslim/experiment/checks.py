@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from netslim.engine import select_channels
+from netslim.experiment import vote
 from netslim.experiment.job import Job
 from netslim.modules import bn_layers
 from netslim.training.classification import SlimmingTask
@@ -29,6 +30,8 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
     check_channels(network, images)
     for control in job.controls:
         getattr(getattr(control, "func", control), "check", _nothing)(network)
+    if isinstance(job.score, vote.Vote):
+        vote.check(images)
     if not hasattr(images, "image_shape"):
         return
     example = torch.zeros(1, *images.image_shape)

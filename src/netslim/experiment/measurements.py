@@ -93,6 +93,14 @@ class Measured(Size, kw_only=True):
     test: Test
 
 
+class Candidate(Size, kw_only=True):
+    """A network that was up for a vote: by which score, how many channels it is without, the metric on validation."""
+
+    unit: str
+    removed: AtLeast0
+    value: float
+
+
 class Recalibrated(Struct):
     test: Test  # of the slim network after its BatchNorm statistics were estimated anew
 

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, field
 from netslim.experiment.measurements import (
     AtLeast0,
     AtLeast1,
+    Candidate,
     Cut,
     Epoch,
     Layer,
@@ -85,7 +86,7 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
 
     ``train``: the training that was slimmed. ``removed``, ``prunable``: channels, of the dense network in later rounds
     too. ``at_floor``: layers that lost all that their floor lets go. ``uncounted``: operations without a MAC rule, and
-    how often they ran.
+    how often they ran. ``candidates``: of a vote.
     """
 
     train: str = ""
@@ -102,6 +103,7 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     recalibrated: Recalibrated
     reconstructed: Reconstructed | None = None
     rescaled: Rescaled | None = None
+    candidates: list[Candidate] = []
     run: Run
 
     def __post_init__(self) -> None:

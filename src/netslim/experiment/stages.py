@@ -16,9 +16,10 @@ from lightning import LightningDataModule, LightningModule
 from torch import nn
 
 from netslim import files
-from netslim.experiment import checks, paths, shrinking
+from netslim.experiment import checks, paths, shrinking, vote
 from netslim.experiment.fitting import finetuned, fit_task, limits_of, make_task, test_of
 from netslim.experiment.job import Amount, Job
+from netslim.experiment.measurements import Candidate
 from netslim.experiment.networks import dense_network, example_of, network_after, save_network, save_slim, scores_of
 from netslim.experiment.records import (
     FinetuneRecord,
@@ -37,6 +38,7 @@ from netslim.measure.environment import describe_run
 from netslim.measure.latency import latency
 from netslim.method.penalties import L1
 from netslim.method.schedules import most_per_cut, sparse_epochs
+from netslim.method.scores import Scores
 from netslim.method.threshold import least
 from netslim.modules import bn_layers
 from netslim.training import distributed, task
@@ -145,23 +147,22 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
     network = network_after(job, images, done.values())
     module = make_task(job, network, job.optimizer, strength=0.0)
     before = [finished.record for finished in done.values() if isinstance(finished.record, SlimRecord)]
-    score = {"score": scores_of(job, network, images)} if job.score else {}
-    callback = job.slimming(**_of_what_is_left(amount, before), network="network", split="test", **score)
+    callback = job.slimming(**_of_what_is_left(amount, before), network="network", split="test")
     quiet = job.trainer(
         logger=False, callbacks=[], default_root_dir=folder, enable_checkpointing=False, **distributed.on_one_device()
     )
-    small, result = slim_module(
-        module,
-        IdleBench(quiet, images, "test"),
-        network="network",
-        recalibration_batches=callback.recalibration_batches,
-        reconstruct=callback.reconstruct,
-        rescale=callback.rescale,
-        **{**callback.options, **_limits(job, callback.options, network, before)},
-    )
+    options = {**callback.options, **_limits(job, callback.options, network, before)}
+    options |= {"network": "network", "recalibration_batches": callback.recalibration_batches}
+
+    def candidate(scores: Scores) -> dict[str, Any]:
+        return slim_module(module, IdleBench(quiet, images, "val"), **options | {"score": scores})[1]
+
+    options["score"], candidates = _scores(job, network, images, task.metric_of(module), candidate)
+    options |= {"reconstruct": callback.reconstruct, "rescale": callback.rescale}
+    small, result = slim_module(module, IdleBench(quiet, images, "test"), **options)
     save_slim(small.get_submodule("network"), folder)
     record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
-    record.train, record.limits = next(iter(done)), limits_of(job)
+    record.train, record.limits, record.candidates = next(iter(done)), limits_of(job), candidates
     record.run.latency = _latencies(network, small.get_submodule("network"), example_of(images, network))
     if before:
         _count_from_dense(record, before[-1])
@@ -174,6 +175,15 @@ def _latencies(dense: nn.Module, small: nn.Module, example: Any) -> dict[Literal
     turns = [[latency(each.cpu().float(), example, seconds=0.05).median for each in (dense, small)] for _ in range(3)]
     before, after = (round(median(each), 3) for each in zip(*turns, strict=True))
     return {"dense": before, "slim": after}
+
+
+def _scores(
+    job: Job, network: nn.Module, images: Any, metric: task.Metric, measure: Callable[[Scores], Mapping[str, Any]]
+) -> tuple[Scores | None, list[Candidate]]:
+    """What the channels are ranked by, None: |γ|; the candidates, where it was put to a vote."""
+    if isinstance(job.score, vote.Vote):
+        return vote.elect(job, network, images, metric, measure)
+    return (scores_of(job, network, images) if job.score else None), []
 
 
 def _limits(job: Job, options: Mapping[str, Any], network: nn.Module, before: Sequence[SlimRecord]) -> dict[str, Any]:
