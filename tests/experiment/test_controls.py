@@ -21,6 +21,7 @@ from netslim.method.scoring.uniform import Uniform
 from netslim.nets import VGG
 
 LAYERS = [8, "M", 8, 4]
+IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 ALL = "controls=[scratch,scratch_b,uniform,uniform_macs,random,dense]"
 
 
@@ -151,6 +152,25 @@ def test_random_keeps_other_channels_of_the_trained_network_but_as_many(sweep, j
     torch.testing.assert_close(drawn.eval()(images), netslim.mask(dense, keep).eval()(images))
     by_score = netslim.select_channels(dense, 0.5, torch.zeros(1, 1, 8, 8))
     assert any(not torch.equal(keep[name], by_score[name]) for name in keep)
+
+
+def test_random_gets_what_the_slim_stage_does_before_fine_tuning(sweep, job_of):
+    """Oracles: rescaling changes γ and not the function, a fit to the dense network both."""
+    (job, _) = paths.load_jobs(sweep)
+    trained = Finished(sweep / job.train.name, job.train)
+
+    def drawn(*words: str) -> tuple[torch.Tensor, torch.Tensor]:
+        asked = job_of(ALL, *words)
+        network = control_networks.drawn(asked, asked.data(seed=0), trained, job.slim).eval()
+        return network(IMAGES).detach(), network.features[1].weight.detach()
+
+    plain, gamma = drawn()
+    rescaled, one = drawn("slimming.rescale=true")
+    fitted, _ = drawn("slimming.reconstruct=100")
+    torch.testing.assert_close(rescaled, plain, rtol=1e-3, atol=1e-4)
+    assert one.abs().mean().item() == pytest.approx(1.0)
+    assert gamma.abs().mean().item() != pytest.approx(1.0)
+    assert not torch.allclose(fitted, plain, rtol=1e-2)
 
 
 def test_a_second_run_trains_nothing(sweep, monkeypatch, job_of):

@@ -9,10 +9,10 @@ import lightning
 import torch
 from torch import nn
 
-from netslim.engine import select_channels, slim
+from netslim.engine import reconstruct, rescale, select_channels, slim
 from netslim.experiment.job import Job
 from netslim.experiment.measurements import Cut
-from netslim.experiment.networks import example_of, network_after
+from netslim.experiment.networks import example_of, inputs, network_after
 from netslim.experiment.records import SlimRecord
 from netslim.experiment.stage import Finished
 from netslim.method.scoring.random import Random
@@ -37,13 +37,20 @@ def uniform_network(job: Job, images: Any, **amount: float) -> nn.Module:
 
 
 def drawn(job: Job, images: Any, trained: Finished, cut: SlimRecord | Cut) -> nn.Module:
-    """The trained network with as many channels per layer as the method has kept, but drawn at random."""
+    """The trained network with as many channels per layer as the method has kept, but drawn at random; with what the
+    slim stage does before the fine-tuning."""
     whole = network_after(job, images, [trained])
     kept = {layer.name: layer.kept for layer in cut.layers}
     score = Random(Uniform())(whole, seed=job.seed)
-    coupling = job.slimming(**job.amount).options["coupling"]
+    slimming = job.slimming(**job.amount)
     # The floors decide: of every layer as much is removed as they allow.
-    return _cut(whole, images, ratio=ALL, floor=kept, strict=False, score=score, coupling=coupling)
+    limits = {"ratio": ALL, "floor": kept, "strict": False, "coupling": slimming.options["coupling"]}
+    small = _cut(whole, images, score=score, **limits)
+    if slimming.reconstruct:
+        reconstruct(small, whole, inputs(images, whole), images=slimming.reconstruct)
+    if slimming.rescale:
+        rescale(small, example_of(images, whole))
+    return small
 
 
 def _cut(whole: nn.Module, images: Any, **options: Any) -> nn.Module:

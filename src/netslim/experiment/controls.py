@@ -67,8 +67,8 @@ def scratch_b(job: Job, stages: tuple[Stage, ...]) -> Stage:
     """``scratch`` for as many epochs as cost what the job's trainings cost (Liu et al. 2019, Scratch-B, without its
     limit of twice the epochs)."""
     after = tuple(stage.name for stage in stages if stage.record in (TrainRecord, SlimRecord, FinetuneRecord))
-    epochs = {"epochs": None, "cost_of": list(after)}
-    settings = {**_new(job, stages), **_taught(job, stages), "widths": _network_of(stages)[-1], **epochs}
+    settings = {**_new(job, stages), **_taught(job, stages), "widths": _network_of(stages)[-1], "cost_of": list(after)}
+    del settings["epochs"]
     words = "its widths from scratch, equal multiply-adds of training"
     return _stage(job, "scratch-b", words, after, settings, _labels(job), _widths(job))
 
@@ -203,7 +203,7 @@ def _stage(
 ) -> Stage:
     """A control: a network that is made, trained without the penalty for ``settings["epochs"]``, and tested.
 
-    ``"epochs": None``: for as many as cost what the job's trainings cost.
+    Without "epochs": for as many as cost what the job's trainings cost.
     own: optimizer and scheduler, where they are not those of the training.
     """
 
@@ -215,7 +215,7 @@ def _stage(
         widths = {name: len(bn.weight) for name, bn in bn_layers(network).items()}
         teacher = taught(job, images, next(iter(done.values()))) if "distill" in settings else {}
         module = make_task(job, network, strength=0.0, **{"optimizer": job.optimizer, **own, **teacher})
-        epochs = settings["epochs"] or _affordable([finished.record for finished in done.values()], size.macs)
+        epochs = settings.get("epochs") or _affordable([finished.record for finished in done.values()], size.macs)
         _, left = fit_task(job, folder, module, images, epochs, strength=0.0)
         if distributed.is_rank_zero():
             save_network(network, folder)

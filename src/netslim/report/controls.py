@@ -11,7 +11,7 @@ from netslim.experiment.records import ControlRecord, FinishedJob
 from netslim.report.results import Group, mean_std
 from netslim.report.table import Row
 
-OF_ONE_JOB = ("seed", "widths", "macs", "slim", "teacher")  # settings that name stages of a job, and its seed
+OF_ONE_JOB = ("seed", "widths", "macs", "slim", "teacher", "cost_of")  # what names stages of a job, its seed
 
 
 @dataclass(frozen=True)
