@@ -101,3 +101,17 @@ def test_what_cannot_be_is_refused(words, tmp_path, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert WRONG[words] in line
     assert not list(tmp_path.glob("*/*/weights.pt"))
+
+
+def test_a_network_that_gets_smaller_while_it_trains(tmp_path, capsys):
+    """The ramp is one of the multiply-adds: 1 − (1 − p)³ of what is to be saved."""
+    run(tmp_path, "schedule=gradual", "schedule.start=0", "schedule.end=1", "epochs=4", "target_macs=0.5")
+    (job,) = paths.load_jobs(tmp_path / "lab")
+    assert (job.slim, job.of, job.ratio) == (None, "MACs", 0.5)
+    macs = [shape.macs for shape in job.train.cut.epochs]
+    allowed = [macs[0] * (1 - 0.5 * (1 - (1 - epoch / 4) ** 3)) for epoch in range(4)]
+    assert all(cost <= limit for cost, limit in zip(macs, allowed, strict=True))
+    assert 0.35 < job.cut.macs_left <= 0.5
+    with pytest.raises(SystemExit):
+        run(tmp_path, "schedule=passes", "target_macs=0.5")
+    assert "the rounds of Passes remove shares of the channels; give a ratio with it" in capsys.readouterr().err

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netslim.training.slimming import Slimming
 
 Settings = Mapping[str, Any]
+SOME = 0.5  # a share to ask a schedule about where a target says how much is removed
 Amount = Mapping[str, float]  # {"ratio": 0.5}, {"target_macs": 0.5}
 
 
@@ -94,7 +95,7 @@ class Job:
     @property
     def shrinks(self) -> bool:
         """Whether the network gets smaller inside its training, with no slim stage after it."""
-        return self.ratio is not None and not self.schedule.rounds(self.ratio)
+        return not self.schedule.rounds(SOME if self.ratio is None else self.ratio)
 
     def asked(self) -> Settings:
         """All that must be the same in the processes of a data-parallel job, as the command calls it."""
@@ -117,10 +118,13 @@ class Job:
         if self.ratio is not None:
             check_schedule(self.schedule, self.ratio, self.epochs)
             return [{"ratio": share} for share in self.schedule.rounds(self.ratio)]
+        if self.shrinks:
+            check_schedule(self.schedule, SOME, self.epochs)
+            return []
         if not isinstance(self.schedule, OneShot):
             raise ValueError(
-                f"{', '.join(self.target)} is met in one cut, and {type(self.schedule).__name__} removes shares of the "
-                "channels; give a ratio with it"
+                f"{', '.join(self.target)} is met in one cut, and the rounds of {type(self.schedule).__name__} remove "
+                "shares of the channels; give a ratio with it, or choose schedule=gradual"
             )
         return [self.target]
 

@@ -53,7 +53,7 @@ def callback(job: Job, dense: nn.Module) -> GradualSlimming:
     options = job.slimming(**job.amount).options
     widths = {name: len(layer.weight) for name, layer in bn_layers(dense).items()}
     return GradualSlimming(
-        job.amount["ratio"],
+        **job.amount,
         schedule=job.schedule,
         floor=least(widths, options["floor"], options["most"]),
         coupling=options["coupling"],
