@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
+
+
+class Around(nn.Module):
+    """A module that stands around a layer, in its place. The layer keeps its name, and the names of its tensors.
+
+    Attributes that this module does not have are the layer's, to read and to set. In a state_dict the layer's tensors
+    are what they were without it, beside the buffers of this module.
+
+    >>> net = nn.Sequential(Around(nn.BatchNorm2d(8)))
+    >>> net[0].num_features, list(net.state_dict())[:2], list(bn_layers(net))
+    (8, ['0.weight', '0.bias'], ['0'])
+    """
+
+    layer: nn.Module
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or "layer" not in vars(self).get("_modules", {}):
+                raise
+            return getattr(self.layer, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = name.startswith("__") or name in vars(self) or "layer" not in vars(self).get("_modules", {})
+        if known or not hasattr(self.layer, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.layer, name, value)
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        destination = OrderedDict() if destination is None else destination
+        self._save_to_state_dict(destination, prefix, keep_vars)
+        return self.layer.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        own = {prefix + name for name in self._buffers}
+        for key in [key for key in state_dict if key.startswith(prefix) and key not in own]:
+            state_dict[f"{prefix}layer.{key.removeprefix(prefix)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Network:
@@ -37,9 +85,10 @@ class Network:
         """As ``state``."""
         tensors: dict[int, tuple[str, Tensor]] = {}
         for path, module in self.modules.items():
+            prefix = f"{path}." if path and not isinstance(module, Around) else path
             for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
                 if tensor is not None:
-                    tensors.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
+                    tensors.setdefault(id(tensor), (prefix + name, tensor))
         return dict(tensors.values())
 
 
@@ -47,10 +96,10 @@ def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
     """All modules, each under its first name, in registration order: what ``model.named_modules()`` yields.
 
     That one passes every module up through as many generators as it lies deep, which takes longer than most of what is
-    asked of the modules here.
+    asked of the modules here. What stands ``Around`` a layer has the layer's name with a dot behind it.
 
-    >>> list(modules_by_name(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Flatten())))
-    ['', '0', '0.0', '1']
+    >>> list(modules_by_name(nn.Sequential(nn.Sequential(nn.ReLU()), Around(nn.BatchNorm2d(8)))))
+    ['', '0', '0.0', '1.', '1']
     """
     found: dict[str, nn.Module] = {}
     seen: set[nn.Module] = set()
@@ -60,6 +109,10 @@ def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
         if module in seen:
             continue
         seen.add(module)
+        if isinstance(module, Around):
+            found[f"{name}."] = module
+            ahead.append((name, module.layer))
+            continue
         found[name] = module
         if module._modules:
             prefix = f"{name}." if name else ""

@@ -68,7 +68,7 @@ def _put_in(path: str, small: nn.Module, found: plan.Plan, state: Any) -> None:
             made = replaced.made_of(layer)
         except ValueError as error:
             raise ValueError(f"{path} cannot be read ({error}); save the network again") from None
-        parent = small.get_submodule(name.rpartition(".")[0])
+        parent = Network(small).modules[name.rpartition(".")[0]]
         parent.add_module(name.rpartition(".")[2], made.train(parent.training))
         _check_tensors(path, {f"{name}.{key}": t for key, t in made.state_dict().items()}, state, dtypes=False)
         made.to_empty(device=device)
@@ -78,9 +78,9 @@ def _put_in(path: str, small: nn.Module, found: plan.Plan, state: Any) -> None:
 
 def _fill(path: str, small: nn.Module, state: Any) -> None:
     """The tensors of the file into the network, if they are those that it wants."""
-    own = {*dict(small.named_parameters()), *dict(small.named_buffers())}  # not what a hook or a module adds
+    own = Network(small).state  # not what a hook or a module adds
     _check_tensors(path, {name: tensor for name, tensor in small.state_dict().items() if name in own}, state)
-    for name, buffer in small.named_buffers():
+    for name, buffer in own.items():
         if name.rpartition(".")[2] in (SELECT, SCATTER) and not torch.equal(buffer.cpu(), state[name].cpu()):
             raise ValueError(f"{path} was edited: {name} is not what its plan says; save the network again")
     try:

@@ -115,7 +115,7 @@ def _counterparts(network: nn.Module, small: nn.Module) -> Memo:
     """For each layer and tensor of the network that of the same name in the slim one."""
     old = {**modules_by_name(network), **state(network)}
     new = {**modules_by_name(small), **state(small)}
-    return {id(part): new[name] for name, part in old.items() if name in new}
+    return {id(part): new.get(f"{name}.", new[name]) for name, part in old.items() if name in new}
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

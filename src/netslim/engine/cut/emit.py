@@ -1,8 +1,8 @@
 """Emission: cut a network down to the channels that exist.
 
 What to cut is already known per parameter and dimension, so there is one generic loop: index_select along every axis,
-then correct the sizes that modules remember (in_channels, num_features...). A BN layer that reads, or writes, only a
-part of a stream gets a hook (select_scatter.py). Classes and forward code stay what they were.
+then correct the sizes that modules remember (in_channels, num_features...). Around a BN layer that reads, or writes,
+only a part of a stream stands a module (select_scatter.py). Classes and forward code stay what they were.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from netslim.engine.trace.meta_kernels import META
 from netslim.modules import Network, modules_by_name
 
 Cut = dict[tuple[str, int], Tensor]  # (tensor name, dimension) -> kept positions (k,), or (groups, k) one row per group
-Scatter = tuple[str, Tensor, int]  # the module whose hook does it, places (k,), width of the stream
+Scatter = tuple[str, Tensor, int]  # the layer around which it is done, places (k,), width of the stream
 
 
 @dataclass
@@ -138,8 +138,8 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
-def correct(modules: Mapping[str, nn.Module], changes: Changes) -> None:
-    """Sizes and hooks of the modules whose tensors were cut."""
+def correct(modules: dict[str, nn.Module], changes: Changes) -> None:
+    """Sizes of the modules whose tensors were cut, and what selects and scatters."""
     cut, groups = changes.cut, changes.groups
     for owner in {name.rpartition(".")[0] for name, _ in cut} | {name.rpartition(".")[0] for name in groups}:
         prefix = f"{owner}." if owner else ""
@@ -147,10 +147,7 @@ def correct(modules: Mapping[str, nn.Module], changes: Changes) -> None:
     for (owner, attribute), size in changes.sizes.items():
         old = getattr(modules[owner], attribute)
         setattr(modules[owner], attribute, size if isinstance(old, int) else type(old)(size))
-    for name, positions in changes.select.items():
-        select_scatter.select(modules[name], positions)
-    for name, (owner, places, width) in changes.scatter.items():
-        select_scatter.scatter(modules[name], modules[owner], places, width)
+    select_scatter.rewire(modules, changes.select, changes.scatter)
 
 
 def _masked(network: Network, cut: Cut, keep: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:

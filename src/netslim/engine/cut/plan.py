@@ -42,7 +42,7 @@ class Pass(msgspec.Struct):
     select: BN name -> indices into its input.
     groups: weight name -> groups of its convolution.
     sizes: [module name, attribute, value].
-    scatter: BN name -> the module with the hook, indices into its output, and the width of that; missing in old files.
+    scatter: BN name -> the layer around which it is done, indices into the stream, and its width; missing in old files.
     """
 
     keep: list[tuple[str, int, list[int | list[int]]]]
@@ -190,9 +190,10 @@ def read(path: str, text: Any) -> Plan:
 def follow(dense: Model, plan: Plan) -> Model:
     """A copy of the dense network, cut by the plan, without the modules that are to be removed."""
     small: nn.Module = clone(dense, {})
+    modules = Network(small).modules
     for name in plan.removed:
         parent, _, key = name.rpartition(".")
-        small.get_submodule(parent)._modules.pop(key, None)
+        modules[parent]._modules.pop(key, None)
     for step in plan.passes:
         small = emit(Network(small), changes_of(step, plan.apart))
     return small  # type: ignore[return-value]

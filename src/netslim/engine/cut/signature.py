@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from netslim.modules import Network
+from netslim.engine.cut.select_scatter import SOURCE
+from netslim.modules import Around, Network
 
 ROOT = "the network"
 SETTING = "setting of "
@@ -16,9 +17,10 @@ SETTING = "setting of "
 
 def signature(network: Network) -> dict[str, str]:
     """What tells one architecture from another: class of every module, shape of every parameter and buffer."""
-    lines = {name or ROOT: _module_line(m) for name, m in network.modules.items()}
-    lines.update((name, f"shape {tuple(tensor.shape)}") for name, tensor in network.state.items())
-    return lines
+    modules = {name: module for name, module in network.modules.items() if not isinstance(module, Around)}
+    tensors = {name: tensor for name, tensor in network.state.items() if name.rpartition(".")[2] != SOURCE}
+    lines = {name or ROOT: _module_line(module) for name, module in modules.items()}
+    return lines | {name: f"shape {tuple(tensor.shape)}" for name, tensor in tensors.items()}
 
 
 def _module_line(module: nn.Module) -> str:

@@ -34,6 +34,7 @@ def selecting(graph: Graph, of_ids: Tensor) -> set[str]:
         name
         for name, flow in last.items()
         if name in graph.sources
+        and name  # nothing can stand around the network itself
         and ((readers[classes[flow.ins[0].numpy()]] > 1).any() or graph.sources[name] is not flow.ins[0])
         and (classes[flow.out.numpy()] != classes[flow.ins[0].numpy()]).any()
         and len(graph.sources[name].unique()) == len(graph.sources[name])
@@ -58,7 +59,7 @@ def _read_the_same(flows: list[PerChannel], classes: npt.NDArray[np.int64]) -> b
 
 
 def can_scatter(graph: Graph) -> dict[str, str]:
-    """BN layers of which a hook can scatter the channels -> the module whose hook does it.
+    """BN layers of which the channels can be scattered -> the layer around which that is done.
 
     They are called once in each run, and their output is that of the normalisation; or a module inside them computes it
     from that (timm's BN layers with an activation). Not those whose γ, β or statistics the network reads elsewhere too,
@@ -69,7 +70,7 @@ def can_scatter(graph: Graph) -> dict[str, str]:
         calls = {graph.tape.run_of(flow.position): flow.position for flow in flows}
         owners = {_writer(graph.tape, spans, run, name, position) for run, position in calls.items()}
         known = sum(len(nodes[flow.position].reads) - 1 for flow in flows)
-        if len(calls) == len(flows) and readers[name] <= known and len(owners) == 1:
+        if name and len(calls) == len(flows) and readers[name] <= known and len(owners) == 1:
             found[name] = owners.pop()
     return {name: owner for name, owner in found.items() if owner is not None}
 
