@@ -22,8 +22,6 @@ class Around(nn.Module):
     (8, ['0.weight', '0.bias'], ['0'])
     """
 
-    layer: nn.Module
-
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer

@@ -76,7 +76,7 @@ def select_channels(
         coupling: "keep" prunes BN layers that write their channels alone and keeps residual streams whole. "group" also
             prunes streams that several BN layers write: they lose a channel together, ranked by the largest |γ| in it.
             "scatter" prunes every BN layer for itself: one in a stream that lost channels is followed by a scatter into
-            zeros (a buffer ``channel_place`` and a forward hook).
+            zeros (a module around the layer, with a buffer ``channel_place``).
         round_to: round the kept count of every layer up to a multiple, e.g. 8; or "auto": kept counts in levels that
             fast kernels like, multiples of 8 up to 32 and of 16 above (decide/levels.py). The budget is spent level by
             level where the mean score is lowest, so what is asked for is missed by less than one level.
@@ -177,8 +177,8 @@ def slim(
 
     Same classes and forward code, a plain nn.Module in the same mode, dtype and device. Equal to the masked network in
     eval mode, and in training as long as the masked network's removed γ, β are held at 0. A BN layer that reads a
-    stream that others read too gets an index selection in front (a buffer ``channel_index`` and a forward pre-hook);
-    one that writes only a part of its stream may get a scatter behind it (``channel_place`` and a forward hook).
+    stream that others read too gets an index selection in front, one that writes only a part of its stream may get a
+    scatter behind it: a module around the layer, in its place, with a buffer ``channel_index`` or ``channel_place``.
 
     Args:
         keep: BN name -> bool tensor (C,), as from ``select_channels``, or one's own; layers not named stay whole.

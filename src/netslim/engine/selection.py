@@ -29,7 +29,7 @@ class Selection(dict[str, Tensor]):
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; an operation; or that the layer was not run).
     held: the same by layer. at_floor: layers that lost all that their floor lets go.
-    scattering: BN layers that may write only some channels of their streams -> the modules whose hooks do it.
+    scattering: BN layers that may write only some channels of their streams -> the layers around which it is done.
     """
 
     keep: InitVar[Mapping[str, Tensor]]

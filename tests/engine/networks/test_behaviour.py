@@ -178,9 +178,9 @@ def test_a_selection_keeps_images_channels_last_and_can_be_slimmed_again():
     first = netslim.slim(network, netslim.select_channels(network, 0.4, x), example_input=x).double()
     last = copy.deepcopy(first).to(memory_format=torch.channels_last)
     seen, hooks = [], []
-    for bn in netslim.bn_layers(last).values():
-        if hasattr(bn, "channel_index"):
-            hooks.append(bn.register_forward_hook(lambda _, args, out: seen.append(args[0])))
+    for module in last.modules():
+        if "channel_index" in dict(module.named_buffers(recurse=False)):
+            hooks.append(module.layer.register_forward_hook(lambda _, args, out: seen.append(args[0])))
     x = x.double()
     torch.testing.assert_close(last(x), first(x), rtol=0, atol=1e-12)
     assert seen

@@ -34,11 +34,6 @@ class Rewired(Around):
     input that is scattered.
     """
 
-    channel_index: Tensor | None
-    channel_place: Tensor | None
-    channel_source: Tensor | None
-    before: bool
-
     def __init__(self, layer: nn.Module, before: bool = False) -> None:
         super().__init__(layer)
         self.before = before
@@ -85,9 +80,8 @@ class Recorded(Rewired):
 
 def channels(x: Tensor, index: Tensor) -> Tensor:
     """Some channels of (N, C, ...), in the memory format of x."""
-    if not torch.jit.is_scripting():
-        if isinstance(x, Tensor) and in_channels_last(x):
-            return _of_pixels(x, index)
+    if not torch.jit.is_scripting():  # in a line of its own, or TorchScript would compile what follows
+        return _of_pixels(x, index) if isinstance(x, Tensor) and in_channels_last(x) else x.index_select(1, index)
     return x.index_select(1, index)
 
 

@@ -61,8 +61,8 @@ class Balance:
 class Scattered:
     """One call of a BN layer that writes only some channels of a stream: its own go to `places`, the others are 0.
 
-    own, places: shape (k,); stream: all of it, (n,). owner: the module whose hook does it. before: already in the dense
-    network.
+    own, places: shape (k,); stream: all of it, (n,). owner: the layer around which it is done. before: already in
+    the dense network.
     """
 
     norm: str

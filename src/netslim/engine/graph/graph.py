@@ -28,7 +28,7 @@ from netslim.engine.trace.tape import Tape
 class Graph:
     tape: Tape
     norms: dict[str, str]  # name of the γ -> name of the BN layer
-    scattering: dict[str, str] = field(default_factory=dict)  # BN that may scatter -> the module whose hook does it
+    scattering: dict[str, str] = field(default_factory=dict)  # BN that may scatter -> the layer around which it is done
     sym: dict[int, Sym] = field(default_factory=dict)
     flows: list[Flow] = field(default_factory=list)
     flow_at: dict[int, Flow] = field(default_factory=dict)

@@ -27,7 +27,7 @@ Follow = Callable[["Context", Node], Syms]  # outputs that a rule does not menti
 class Context(Protocol):
     """tape: shapes, dtypes and numbers of all tensors. sym: their shadows so far. norms: name of a γ -> its BN layer.
 
-    scattering: BN layers that may write to some channels of a stream only -> the module whose hook does it.
+    scattering: BN layers that may write to some channels of a stream only -> the layer around which it is done.
     selected: output of a BN layer's own selection -> its input. sources: BN layer -> ids of what it selects from.
     groups: weight of a grouped convolution -> ids of its inputs, (groups, columns).
     """
@@ -56,7 +56,7 @@ class Context(Protocol):
         """n ids, all kept, for (a tensor, a dimension) that could not be followed."""
 
     def scatter(self, own: Tensor, norm: str, before: tuple[str, Tensor] | None, width: int) -> Tensor:
-        """New ids (width,) of a stream that a BN layer writes its own channels to. before: the hook that it has."""
+        """New ids (width,) of a stream that a BN layer writes its own channels to. before: what it has."""
 
     def balance(self, *sides: Tensor) -> None:
         """Every row of these matrices must keep equally many channels."""

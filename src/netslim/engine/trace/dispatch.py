@@ -165,7 +165,7 @@ class Writer(TorchDispatchMode):
             self.tape.failures[len(self.tape.nodes)] = f"{type(error).__name__}: {error}"
         norm = self.scattering_norm(node) if name == "index_copy" else None
         own = norm is not None or (name == "index_select" and is_own_selection(self.tape, node))
-        if own and meta_kernels.in_channels_last(args[0] if norm is None else args[3]):  # as the hooks in hooks.py do
+        if own and meta_kernels.in_channels_last(args[0] if norm is None else args[3]):  # as select_scatter.py does
             result = result.contiguous(memory_format=torch.channels_last)
         if norm is not None:
             self.write_scatter(norm, node, result)

@@ -27,7 +27,7 @@ class Ref:
 class Node:
     """One ATen operation. `name` is that of the functional form: "add" also for add_. `reads`: the tensors in args.
     `module`: the name of the innermost module that runs it; None if the model has no such module.
-    `scatter`: of a BN layer that scatters its channels: the module whose hook does it, and their places, (k,)."""
+    `scatter`: of a BN layer that scatters its channels: the layer around which it is done, and their places, (k,)."""
 
     op: Any
     name: str
@@ -129,5 +129,5 @@ def is_own_selection(tape: Tape, node: Node) -> bool:
 
 
 def is_own(tape: Tape, node: Node, buffer: str) -> bool:
-    """Does an operation's third argument hold the indices of a hook of the engine (hooks.py)?"""
+    """Does an operation's third argument hold the indices of the engine (select_scatter.py)?"""
     return tape.state.get(node.args[2].index, "").rpartition(".")[2] == buffer
