@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import netslim
+from netslim.modules import Around
 
 
 def toy():
@@ -28,7 +29,8 @@ def test_modes_and_requires_grad_stay_and_the_model_is_left_alone(network):
         parameter.requires_grad_(i % 3 > 0)
 
     def look(model):
-        modules = [(type(m), m.training, len(m._forward_pre_hooks), *map(id, m.parameters())) for m in model.modules()]
+        own = [m for m in model.modules() if not isinstance(m, Around)]
+        modules = [(type(m), m.training, len(m._forward_pre_hooks), *map(id, m.parameters())) for m in own]
         return modules, [p.requires_grad for p in model.parameters()], [p.grad for p in model.parameters()]
 
     before, numbers, random = look(model), copy.deepcopy(model.state_dict()), torch.get_rng_state()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from pathlib import Path
 
 import onnxruntime
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 import netslim
 from netslim import files
 from netslim.launch import export
+from netslim.measure.export import to_onnx
 from netslim.nets import VGG, PreResNet
 
 
@@ -29,7 +32,7 @@ def test_a_slim_network_with_selections_runs_in_onnx_runtime_at_any_batch_size(t
         nn.init.uniform_(bn.weight)
     small = netslim.slim(model, netslim.select_channels(model, ratio=0.5, example_input=x), example_input=x)
     assert any(name.endswith("channel_index") for name, _ in small.named_buffers())
-    deviation = export.to_onnx(small, x, tmp_path / "small.onnx")
+    deviation = to_onnx(small, x, tmp_path / "small.onnx")
     assert small.training
     assert [file.name for file in tmp_path.iterdir()] == ["small.onnx"]  # weights included
     images = torch.randn(5, 3, 16, 16)
@@ -45,9 +48,9 @@ class Difference(nn.Module):
 
 def test_keyword_inputs_keep_their_names(tmp_path: Path) -> None:
     first, second = torch.randn(2, 3), torch.randn(2, 3)
-    export.to_onnx(Difference(), {"second": second, "first": first}, tmp_path / "a.onnx")
+    to_onnx(Difference(), {"second": second, "first": first}, tmp_path / "a.onnx")
     assert torch.equal(run_onnx(tmp_path / "a.onnx", first=first, second=second), first - 2 * second)
-    export.to_onnx(Difference(), (first, second), tmp_path / "b.onnx")
+    to_onnx(Difference(), (first, second), tmp_path / "b.onnx")
     assert torch.equal(run_onnx(tmp_path / "b.onnx", first=first, second=second), first - 2 * second)
 
 
@@ -60,7 +63,7 @@ def test_a_network_that_computes_something_else_there_is_refused_and_not_written
     with pytest.raises(
         ArithmeticError, match=r"ONNX Runtime deviates from PyTorch by [\d.]+ where the largest output is"
     ):
-        export.to_onnx(Random(), torch.randn(2, 50), tmp_path / "a.onnx")
+        to_onnx(Random(), torch.randn(2, 50), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -168,6 +171,54 @@ def test_other_weights_are_named(sweep: Path) -> None:
     files.write_tensors(sweep / "train_0" / "weights.pt", VGG([4, "M", 8], num_classes=3, in_channels=2).state_dict())
     with pytest.raises(ValueError, match=r"weights.pt does not fit netslim.nets.VGG: (.|\n)*features.0.weight"):
         export.rebuild(sweep / "slim_0")
+
+
+@pytest.mark.slow
+def test_every_format_is_written_checked_and_timed_in_its_runtime(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    formats = "onnx,pt2,torchscript,safetensors"
+    options = ["--format", formats, "--int8", "--out", str(tmp_path / "out" / "net.onnx"), "--batch", "3"]
+    assert export.main([str(sweep / "job_0"), *options, "--threads", "1", "--seconds", "0.01"]) == 0
+    told = capsys.readouterr().out
+    names = ["net.int8.onnx", "net.onnx", "net.pt2", "net.safetensors", "net.torchscript"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    runtimes = ("ONNX Runtime", "torch.export", "TorchScript", "ONNX Runtime, int8, dense in 32 bits")
+    for where in ("", *(f" in {name}" for name in runtimes)):
+        rows = [f"| latency{where} in ms, batch of {n}, {what} |" for n in (1, 3) for what in ("median", "p90")]
+        assert all(row in told for row in rows)
+    assert told.count("\nwrote ") == 5
+    small = netslim.load(sweep / "finetune_0" / "slim.pt", VGG([8, "M", 8], num_classes=3, in_channels=2)).eval()
+    images = 2 * torch.rand(256, 2, 6, 6) - 1
+    expected, eight = small(images).detach(), run_onnx(tmp_path / "out" / "net.int8.onnx", images=images)
+    assert 0 < float((eight - expected).norm() / expected.norm()) < 0.2
+    assert (tmp_path / "out" / "net.int8.onnx").read_bytes() != (tmp_path / "out" / "net.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "onnx,tflite"], "'tflite' is no export format; there are onnx, pt2, torchscript, safetensors"),
+        (["--format", "pt2", "--int8"], "--int8 makes its file of the ONNX file: give --format onnx, too"),
+        (["--threads", "0"], "--threads must be 1 or more, got 0"),
+    ],
+)
+def test_a_wrong_option_is_answered_before_anything_is_read(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main(["nowhere", *options]) == 2
+    assert capsys.readouterr().err == f"netslim-export: {message}\n"
+
+
+def test_a_slim_network_that_is_not_faster_is_warned_of() -> None:
+    """Oracle: what is called sleeps for a known time."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    fast, slow = (lambda x, t=t: time.sleep(t) for t in (0.001, 0.004))
+    runtimes = {"A": (fast, slow), "B": (slow, fast)}
+    told = export.compare(network, network, torch.zeros(1, 4), seconds=0.05, batch=2, runtimes=runtimes)
+    (warning,) = [line for line in told.splitlines() if line.startswith("Warning: the slim network is not faster")]
+    assert re.search(r" in A at a batch of 1 \(0\.[1-5]\d×\), nor in A at a batch of 2", warning)
+    assert " in B" not in warning
 
 
 def test_a_missing_extra_says_what_to_install(

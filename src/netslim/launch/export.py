@@ -1,10 +1,11 @@
-"""A slim network out of the door: ONNX, checked against ONNX Runtime, and its cost beside the dense network's.
+"""A slim network out of the door: files that need no netslim, each checked in its runtime, and what they cost.
 
-    netslim-export outputs/lab4_digits/job_lambda=0.001_ratio=0.5_seed=0
+    netslim-export outputs/lab4_digits/job_lambda=0.001_ratio=0.5_seed=0 --format onnx,pt2 --int8
 
-builds the dense network of a finished job from its settings, cuts it as recorded, writes ``slim.onnx`` beside
-``slim.pt`` and prints parameters, MACs and latency of both. The settings of a folder can call the networks and data
-sets of netslim, torchvision and timm, and what ``--trust`` names; a folder from somebody else runs no code of theirs.
+builds the dense network of a finished job from its settings, cuts it as recorded, writes ``slim.onnx`` and its like
+beside ``slim.pt`` and prints parameters, MACs and latency, also in the runtimes of the files, dense beside slim. The
+settings of a folder can call the networks and data sets of netslim, torchvision and timm, and what ``--trust`` names;
+a folder from somebody else runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from netslim import files
+from netslim.experiment.networks import inputs
 from netslim.launch import trusted
-from netslim.measure.compare import compare
+from netslim.measure.compare import SECOND_BATCH, compare
 from netslim.measure.environment import hardware
-from netslim.measure.export import to_onnx
+from netslim.measure.export import FORMATS, Exported, check_formats, export, export_int8, written
+from netslim.measure.formats.format import Run
 from netslim.measure.latency import set_threads
 from netslim.slim_file import load
 
@@ -100,29 +103,83 @@ def _example(settings: Any, shape: str | None, trust: Collection[str]) -> Tensor
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="netslim-export", description="A slim network as ONNX, and what it costs.")
+    about = "A slim network as files that need no netslim, and what it costs."
+    parser = argparse.ArgumentParser(prog="netslim-export", description=about)
     parser.add_argument("folder", type=Path, help="of a finished job, slim or finetune stage: outputs/<name>/job_...")
-    parser.add_argument("--out", type=Path, help="the ONNX file; default slim.onnx beside slim.pt")
+    formats = f"of {', '.join(FORMATS)}, several with commas between; default onnx"
+    parser.add_argument("--format", default="onnx", metavar="NAMES", help=formats)
+    eight = "the ONNX file in 8 bits too, calibrated on training images"
+    parser.add_argument("--int8", action="store_true", help=eight)
+    parser.add_argument("--out", type=Path, help="the files' name; default slim beside slim.pt, with a suffix for each")
     parser.add_argument("--input", metavar="C,H,W", help="shape of one image; default that of the training's data")
     parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each latency, default 2")
+    second = f"the second batch size at which latency is measured, beside 1; default {SECOND_BATCH}"
+    parser.add_argument("--batch", type=int, default=SECOND_BATCH, help=second)
     trust = "a class or function that the settings may call, such as my.module.Net; may be given several times"
     parser.add_argument("--trust", metavar="NAME", action="append", default=[], help=trust)
     return parser.parse_args(arguments)
+
+
+def _check(options: argparse.Namespace) -> list[str]:
+    """The formats, before anything is computed."""
+    formats = [name.strip() for name in options.format.split(",")]
+    check_formats(formats)
+    if options.int8 and "onnx" not in formats:
+        raise ValueError("--int8 makes its file of the ONNX file: give --format onnx, too")
+    for name, value in (("threads", options.threads), ("batch", options.batch)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be 1 or more, got {value}")
+    return formats
+
+
+def _files(small: nn.Module, example: Tensor, name: Path, options: argparse.Namespace, settings: Any) -> list[Exported]:
+    """Written, each after a check."""
+    made = export(small, example, name.parent, _check(options), name=name.name)
+    if options.int8:
+        (onnx,) = [file.path for file in made if file.format == "onnx"]
+        made.append(export_int8(small, onnx, _calibration(settings, options.trust, small)))
+    return made
+
+
+def _calibration(settings: Any, trust: Collection[str], network: nn.Module, batches: int = 8) -> list[Any]:
+    """Training batches, prepared as in the training."""
+    try:
+        images = trusted.construct(settings["data"], trust)
+        images.prepare_data()
+        images.setup("fit")
+        return list(inputs(images, network, batches))
+    except (OSError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"--int8 needs the images of the training, and cannot read them ({error})") from error
+
+
+def _runtimes(dense: nn.Module, small: nn.Module, example: Tensor, made: list[Exported]) -> dict[str, tuple[Run, Run]]:
+    """Runtime -> what runs the dense network there, and the slim file."""
+    found = {}
+    for file in made:
+        name = "onnx" if file.format == "int8" else file.format
+        form = FORMATS[name]
+        if form.program:
+            runs = form.open(written(dense, example, name), dense), form.open(file.path.read_bytes(), small)
+            found[f"{file.runtime}, dense in 32 bits" if file.format == "int8" else file.runtime] = runs
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 and the table on stdout, or 2 and one line on stderr."""
     options = _options(arguments)
     try:
+        _check(options)
         dense, small, folder, settings = rebuild(options.folder, options.trust)
         example = _example(settings, options.input, options.trust)
-        out = options.out or folder / "slim.onnx"
-        deviation = to_onnx(small, example, out)
+        name = options.out or folder / "slim"
+        name = name.with_suffix("") if name.suffix in {form.suffix for form in FORMATS.values()} else name
         with set_threads(options.threads):
+            made = _files(small, example, name, options, settings)
+            runtimes = _runtimes(dense, small, example, made)
             print(f"{folder.name}: {settings['net']['_target_']}, input {tuple(example.shape[1:])}; {hardware()}\n")
-            print(compare(dense, small, example, seconds=options.seconds))
-        print(f"\nwrote {out}; ONNX Runtime's outputs deviate by {deviation:.1e} at most")
+            print(compare(dense, small, example, seconds=options.seconds, batch=options.batch, runtimes=runtimes))
+        print("", *made, sep="\n")
     except FIXABLE as error:
         print(f"netslim-export: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from netslim import files
 from netslim.measure.formats.format import Format, Run
+from netslim.measure.formats.int8 import quantised
 from netslim.measure.formats.onnx import ONNX
 from netslim.measure.formats.pt2 import PT2
 from netslim.measure.formats.safetensors import SAFETENSORS
@@ -29,12 +30,18 @@ FORMATS = {"onnx": ONNX, "pt2": PT2, "torchscript": TORCHSCRIPT, "safetensors": 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file. deviation: the largest absolute difference of its outputs, in its runtime, from the network's."""
+    """A file. deviation: the largest absolute difference of its outputs, in its runtime, from the network's. agreement,
+    of int8: the share of images of which the largest output is the same."""
 
     format: str
     path: Path
     runtime: str
     deviation: float
+    agreement: float | None = None
+
+    def __str__(self) -> str:
+        same = "" if self.agreement is None else f", and name the same class for {self.agreement:.1%} of images"
+        return f"wrote {self.path}; {self.runtime}'s outputs deviate by {self.deviation:.1e} at most{same}"
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -180,6 +187,39 @@ def _check_branches(model: nn.Module, x: Any) -> None:
             f"{type(model).__name__} branches on the values of a tensor ({truths.places[0]}), and a file holds one way "
             "only: write the branch with torch.where, or export the part without it"
         )
+
+
+def export_int8(network: nn.Module, file: Path, batches: Sequence[Any], *, tolerance: float = 0.5) -> Exported:
+    """An ONNX file of ``export`` once more, with 8 bits: ``slim.onnx`` as ``slim.int8.onnx``.
+
+    Args:
+        network: what the file was made of.
+        batches: images of the training, as the network takes them. All but the last set the ranges of the activations;
+            on the last the file is compared with the network.
+        tolerance: the largest deviation that is accepted, root mean square, as a share of that of the outputs.
+
+    Raises:
+        ValueError: fewer than two batches.
+        ArithmeticError: 8 bits are not enough for this network. The file is not written.
+    """
+    if len(batches) < 2:
+        raise ValueError(f"int8 needs two batches at least, one to calibrate and one to check, got {len(batches)}")
+    model = copy.deepcopy(network).cpu().eval()
+    *given, fresh = [tree_map_only(Tensor, Tensor.cpu, batch) for batch in batches]
+    made = quantised(file.read_bytes(), given)
+    with torch.no_grad():
+        expected = tensors_in(call(model, fresh))[0]
+    got = ONNX.open(made, model)(fresh)[0]
+    share = float((got - expected).norm() / expected.norm())
+    if not share <= tolerance:
+        raise ArithmeticError(
+            f"8 bits are not enough for {type(network).__name__}: the outputs deviate by {share:.0%}, accepted is "
+            f"{tolerance:.0%}; calibrate on more images, or leave out --int8"
+        )
+    path = file.with_suffix(".int8.onnx")
+    files.write_bytes(path, made)
+    same = (got.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).float().mean()
+    return Exported("int8", path, f"{ONNX.runtime}, int8", float((got - expected).abs().max()), float(same))
 
 
 def to_onnx(model: nn.Module, example_input: Any, path: str | os.PathLike[str], *, tolerance: float = 1e-4) -> float:

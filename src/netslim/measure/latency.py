@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,22 +40,26 @@ def latency(
         seconds: how long to measure, default 2, ten runs at least. A fifth of it, two runs at least, warms up before.
         threads: CPU threads; default those that PyTorch uses now.
     """
-    x = repeated(example_input, batch)
     with set_threads(threads), tracing_modes(modules_by_name(model), training=False), torch.inference_mode():
-        _runs(model, x, seconds / 5, least=2)
-        runs = _runs(model, x, seconds, least=10)
-        used = torch.get_num_threads()
+        return latency_of(partial(call, model), example_input, batch=batch, seconds=seconds)
+
+
+def latency_of(run: Callable[[Any], Any], example_input: Any, *, batch: int = 1, seconds: float = 2.0) -> Latency:
+    """``latency`` of any function of such an input, as a file in its runtime."""
+    x = repeated(example_input, batch)
+    _runs(run, x, seconds / 5, least=2)
+    runs = _runs(run, x, seconds, least=10)
     p90 = statistics.quantiles(runs, n=10, method="inclusive")[-1]
-    return Latency(statistics.median(runs), p90, batch, len(runs), used)
+    return Latency(statistics.median(runs), p90, batch, len(runs), torch.get_num_threads())
 
 
-def _runs(model: nn.Module, x: Any, seconds: float, least: int) -> list[float]:
+def _runs(run: Callable[[Any], Any], x: Any, seconds: float, least: int) -> list[float]:
     on_cpu = all(tensor.device.type == "cpu" for tensor in tensors_in(x))
     runs: list[float] = []
     end = time.perf_counter() + seconds
     while len(runs) < least or time.perf_counter() < end:
         start = time.perf_counter()
-        call(model, x)
+        run(x)
         if not on_cpu:
             torch.accelerator.synchronize()
         runs.append(1000 * (time.perf_counter() - start))
