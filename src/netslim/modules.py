@@ -27,7 +27,7 @@ class Around(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)  # type: ignore[no-any-return]
+        return self.layer(x)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -43,7 +43,7 @@ def _reader(file: bytes, batches: Iterable[Any]) -> Any:
     names = [given.name for given in onnx.load_from_string(file).graph.input]
     feeds = ({name: t.numpy() for name, t in zip(names, tensors_in(x), strict=True)} for x in batches)
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def get_next(self) -> Any:
             return next(feeds, None)
 
