@@ -20,6 +20,7 @@ from netslim.nets import VGG
 from netslim.training.progress import History
 
 LAYERS = [16, 16, "M", 32, 32, "M", 64, 64]
+LAB = ["experiment=lab4_digits", "net.layers=[16,16,M,32,32,M,64,64]", "method=paper"]  # narrow, one shot: in seconds
 
 
 def run(*words: str) -> None:
@@ -53,7 +54,7 @@ def run_until_epoch_2(*words: str) -> None:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("outputs")
-    run("-m", "experiment=lab4_digits", "epochs=3", "finetune.epochs=2", f"outputs={outputs}")
+    run("-m", *LAB, "lambda=0,1e-3,1e-2", "epochs=3", "finetune.epochs=2", f"outputs={outputs}")
     return outputs / "lab4_digits"
 
 
@@ -141,7 +142,7 @@ def test_tensorboard_has_one_run_per_stage_with_curves_and_histograms(lab):
 
 def test_an_epoch_that_was_cut_off_stands_once_in_the_curves(tmp_path):
     """Validated and logged, then killed before the checkpoint: the epoch is run and logged again."""
-    words = ["experiment=lab4_digits", "epochs=3", "finetune.epochs=0", "lambda=1e-2", f"outputs={tmp_path}"]
+    words = [*LAB, "epochs=3", "finetune.epochs=0", "lambda=1e-2", f"outputs={tmp_path}"]
     run_until_epoch_2(*words)
     run(*words)
     (job,) = paths.load_jobs(tmp_path / "lab4_digits")
@@ -157,7 +158,7 @@ def weights(stage: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_compiled_job_that_was_cut_off_ends_with_the_weights_of_one_that_is_neither(tmp_path):
-    words = ["experiment=lab4_digits", "epochs=3", "finetune.epochs=1", "lambda=1e-2", "ratio=0.5"]
+    words = [*LAB, "epochs=3", "finetune.epochs=1", "lambda=1e-2", "ratio=0.5"]
     run(*words, f"outputs={tmp_path / 'plain'}")
     compiled = [*words, "compile={backend: eager}", f"outputs={tmp_path / 'compiled'}"]
     run_until_epoch_2(*compiled)
@@ -219,7 +220,7 @@ def test_a_seed_is_an_axis_and_the_report_gives_mean_and_deviation(tmp_path):
 
 
 def test_a_run_says_each_thing_once_and_warns_of_nothing(tmp_path, capfd):
-    run("experiment=lab4_digits", "epochs=2", "finetune.epochs=1", f"outputs={tmp_path}", "lambda=1e-2")
+    run(*LAB, "epochs=2", "finetune.epochs=1", f"outputs={tmp_path}", "lambda=1e-2")
     captured = capfd.readouterr()
     assert captured.err == ""
     lines = captured.out.splitlines()
@@ -231,7 +232,7 @@ def test_a_run_says_each_thing_once_and_warns_of_nothing(tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_largest_lambda_of_the_digits_lab_is_sparse_and_zero_is_not(tmp_path):
-    run("-m", "experiment=lab4_digits", "finetune.epochs=0", "ratio=0.5", "lambda=0,1e-2", f"outputs={tmp_path}")
+    run("-m", *LAB, "finetune.epochs=0", "ratio=0.5", "lambda=0,1e-2", f"outputs={tmp_path}")
     none, most = paths.load_jobs(tmp_path / "lab4_digits")
     share = [
         sum(abs(gamma) < 1e-2 for layer in job.train.scales.values() for gamma in layer) / 224 for job in (none, most)

@@ -14,7 +14,8 @@ import torch
 
 from netslim.files import read_tensors
 
-SWEEP = ["-m", "experiment=lab4_digits", "epochs=5", "finetune.epochs=3", "lambda=0,1e-2"]
+SWEEP = ["-m", "experiment=lab4_digits", "method=paper", "epochs=5", "finetune.epochs=3", "lambda=0,1e-2"]
+SWEEP += ["net.layers=[16,16,M,32,32,M,64,64]"]
 
 
 def start(outputs: Path, *more: str) -> subprocess.Popen:

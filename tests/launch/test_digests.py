@@ -1,6 +1,10 @@
 """The names of the stages of the shipped experiments never change: finished sweeps would train again.
 
 Oracle: digests.json, written before the code was rearranged, by the code that made outputs/published.
+
+MEANT lists the one experiment that was changed on purpose since: lab4_digits has a wider network, because 90 % of the
+old one's channels left a single channel in four of six layers, and nothing could be learnt from that. With the old
+widths its stages still have the old names.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from netslim.launch.command_line import CONF
 
 EXPECTED: Mapping[str, Mapping[str, list[str]]] = json.loads(Path(__file__).with_name("digests.json").read_text())
 
+MEANT = {"lab4_digits": ["net.layers=[16,16,M,32,32,M,64,64]"]}
+
 
 def stage_names(overrides: list[str]) -> list[str]:
     """The folders of a job's stages and of the job, without running any."""
@@ -40,5 +46,5 @@ def stage_names(overrides: list[str]) -> list[str]:
 )
 def test_names_of_stages(experiment: str, overrides: str) -> None:
     more = ["data.root=FOLDER"] if experiment == "lab4_small" else []
-    names = stage_names([f"experiment={experiment}", *more, *overrides.split()])
+    names = stage_names([f"experiment={experiment}", *more, *MEANT.get(experiment, []), *overrides.split()])
     assert names == EXPECTED[experiment][overrides]

@@ -24,7 +24,7 @@ MISTAKES = {
     ("lambda=0,1e-3",): "several values need -m; write netslim -m lambda=0,1e-3",
     ("lambda=0,1e-3", "epochs=1"): "several values need -m; write netslim -m lambda=0,1e-3 epochs=1",
     ("experiment=lab4,lab4_small",): "several values need -m",
-    ("experiment=lab4_digits",): "is a sweep over ratio and lambda; write netslim -m experiment=lab4_digits",
+    ("experiment=lab4_digits",): "is a sweep over ratio and method and lambda; write netslim -m experiment=lab4_digits",
     ("lr=0.1",): "there is no setting 'lr', perhaps optimizer.lr or finetune.lr",
     ("+lr=0.1",): "there is no setting 'lr', perhaps optimizer.lr or finetune.lr",
     ("batch_size=32",): "there is no setting 'batch_size', perhaps data.batch_size",

@@ -108,7 +108,16 @@ def cluster() -> Iterator[Path]:
 def sweep(outputs: Path, *more: str) -> subprocess.Popen:
     """λ = 0 and λ = 0.01, one Slurm job each."""
     launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null"]
-    words = ["experiment=lab4_digits", "finetune.epochs=0", "lambda=0,1e-2", "ratio=0.5", *more, f"outputs={outputs}"]
+    words = [
+        "experiment=lab4_digits",
+        "net.layers=[16,16,M,32,32,M,64,64]",
+        "method=paper",
+        "finetune.epochs=0",
+        "lambda=0,1e-2",
+        "ratio=0.5",
+        *more,
+        f"outputs={outputs}",
+    ]
     command = [sys.executable, "-m", "netslim", "-m", *launcher, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -65,6 +65,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         penalty=_other(cfg, "penalty"),
         score=_other(cfg, "score"),
         schedule=schedule,
+        method=recorded.method(),
         callbacks=tuple(_makers(cfg, "callbacks", ())),
         loggers=tuple(_named(each, f"logger.{name}", ("folder", None)) for name, each in (cfg.logger or {}).items()),
         checkpoint=running.checkpoint(cfg),

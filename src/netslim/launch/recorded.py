@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from netslim.experiment import paths
@@ -59,6 +60,13 @@ def _finetune(chosen: Plain) -> Plain:
     scheduler = {} if chosen["scheduler"] is None else {"scheduler": chosen["scheduler"]}
     distilled = {key: float(chosen[key]) for key in ("distill", "temperature")} if chosen["distill"] else {}
     return {"lr": chosen["lr"], **scheduler, **distilled}
+
+
+def method() -> str:
+    """The name of the method that was chosen; "" where the command changes its score, its schedule or the penalty."""
+    tops = [re.split(r"[.=]", word.lstrip("+~"))[0] for word in HydraConfig.get().overrides.task]
+    own = {"score", "schedule", "penalty"} & set(tops)
+    return "" if own else HydraConfig.get().runtime.choices.get("method") or ""
 
 
 def places(cfg: DictConfig) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "experiment")
+GROUPS = ("net", "data", "optimizer", "scheduler", "slimming", "trainer", "method", "mode", "experiment")
 PLAIN = (
     "weights",
     "lambda",
