@@ -22,7 +22,7 @@ class Gradual(Schedule):
 
     >>> gradual = Gradual(start=0.0, end=0.5)
     >>> gradual.rounds(0.9), [round(gradual.during(0.9, epoch, epochs=8), 3) for epoch in range(5)]
-    ((), [0.52, 0.788, 0.886, 0.9, 0.9])
+    ((), [0.52, 0.787, 0.886, 0.9, 0.9])
     """
 
     start: float = 0.05

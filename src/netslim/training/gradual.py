@@ -56,8 +56,8 @@ class GradualSlimming(Callback):
         most: the largest share of a layer that one cut may remove, default 0.5 (the paper's multi-pass rule); what a
             cut leaves over, the next one removes.
         network: attribute path of the network inside the module; default "" is the module itself.
-        example_input: one input batch; default as for ``Slimming``, from the validation loop, or the training's where
-            there is none.
+        example_input: one input batch; default the module's ``example_input_array``, else the first sample of the first
+            training batch.
         coupling, score: as for ``select_channels``; the score must need no data.
         stable: end the ramp early, all that is left at once, when what its end would keep and what it would have kept
             three epochs before are alike by more than this (``jaccard``), such as 0.999; default None, never.
@@ -131,8 +131,7 @@ class GradualSlimming(Callback):
         network = pl_module.get_submodule(self.network)
         averages_of(trainer, pl_module, self.network)  # refuses, where they would be part of the network
         with isolate_rng():  # a look at the data must not change the training
-            bench = FitBench(trainer, "val")
-            batch = partial(bench.batch if bench.has_batches(pl_module) else bench.training_batch, pl_module)
+            batch = partial(FitBench(trainer, "val").training_batch, pl_module)
             self._example = example_for(pl_module, self.network, self.example_input, batch)
         if self._least:  # resumed
             return

@@ -80,14 +80,6 @@ class FitBench:
             with generators_as_they_were(loop._combined_loader.flattened):
                 loop.run()
 
-    def has_batches(self, module: LightningModule) -> bool:
-        """Whether there is that loop; a data module without a validation split may give it an empty list."""
-        if self.split == "val" and not self.trainer.enable_validation:
-            return False
-        with _borrowed(self.trainer, module, self.split) as loop:
-            loop.setup_data()
-            return any(loader != [] for loader in loop._combined_loader.flattened)
-
     def batch(self, module: LightningModule) -> Any:
         with _borrowed(self.trainer, module, self.split) as loop:
             loop.setup_data()

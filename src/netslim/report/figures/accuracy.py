@@ -66,14 +66,16 @@ def ratios(
 ) -> Figure:
     """The test result over the prune ratio, 0 being the dense network: a panel per stage, a line per λ."""
     strengths = sorted({strength for lines in panels.values() for strength in lines})
-    figure, axes = canvas.panels(len(panels), len(panels), width=width, height=2.9)
+    columns = min(len(panels), 3)
+    figure, axes = canvas.panels(len(panels), columns, width=width, height=2.9)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for strength, values in lines.items():
             look = palette.series(strengths.index(strength), len(strengths))
             known = {100 * ratio: value for ratio, value in values.items()}
             canvas.points(ax, known, scale, label=formats.label(strength), **look)
         ax.set(title=title, xlabel="channels asked to go, %")
-    axes[0].set_ylabel(metric)
+    for ax in axes[::columns]:
+        ax.set_ylabel(metric)
     canvas.legend(figure, axes)
     return figure
 

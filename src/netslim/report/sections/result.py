@@ -21,6 +21,7 @@ from netslim.report.results import (
     reached,
     tests,
 )
+from netslim.report.sections import comparison
 from netslim.report.sections.verdict import Verdict
 
 Row = tuple[Group, float, float, list[FinishedJob]]  # group, ratio, λ, its jobs
@@ -59,7 +60,8 @@ def _sentences(groups: Sequence[Group]) -> list[str]:
     found = [(group, Verdict(group).sentences()) for group in groups]
     if len(groups) > SENTENCES:
         found = [(group, sentences[:1]) for group, sentences in found]
-    return [f"{group.label}: {text}" if group.label else text for group, texts in found for text in texts]
+    said = [f"{group.label}: {text}" if group.label else text for group, texts in found for text in texts]
+    return [*comparison.methods(groups), *said]
 
 
 def _cut_short(groups: Sequence[Group]) -> list[str]:

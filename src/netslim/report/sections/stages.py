@@ -7,8 +7,9 @@ from functools import partial
 from netslim.experiment.records import FinishedJob
 from netslim.report import formats
 from netslim.report.figures import accuracy
-from netslim.report.render.document import Block, Fold, Lines, Picture, Section, Table, Text
+from netslim.report.render.document import Block, Fold, Lines, Picture, Points, Section, Table, Text
 from netslim.report.results import RECOVERED, ByStage, Group, by_stage, reached, tests
+from netslim.report.sections.comparison import collapses
 from netslim.report.sections.training import title
 
 MANY = 12  # test lines of more jobs are folded
@@ -44,6 +45,8 @@ def _section(group: Group, ratio: float) -> Section:
     text = " ".join([text.format(name=unit.name), *(MORE[stage] for stage in reached(every) if stage in MORE)])
     said = " ".join(filter(None, [_changes(values, unit), _removed(every)]))
     blocks: list[Block] = [Text(text), Text(said), Text(source, quiet=True), _picture(group, ratio, values)]
+    if why := collapses(group, ratio):
+        blocks.insert(2, Points(why))
     if len(group.seeds) > 1:
         stages = reached(every)
         rows = [[formats.strength(s), *(unit.cell(cells.get(of)) for of in stages)] for s, cells in values.items()]

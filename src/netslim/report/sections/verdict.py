@@ -179,7 +179,7 @@ class Verdict:
         holds = "holds" if self._holds(cut) else "fails" if self._costs(cut.final) else "may hold,"
         return (
             f"The deepest ratio, {formats.ratio(cut.ratio, self.group.of)}, {holds} with {self._shown(cut.final)} at "
-            f"best ({formats.label(cut.strength)}){self._guessing(cut)}: {_dead(cut)}; the narrowest layer, "
+            f"best ({formats.label(cut.strength)}){self._guessing(cut)}: {dead_share(cut)}; the narrowest layer, "
             f"{layer.name}, keeps {layer.kept} of {layer.channels} channels."
         )
 
@@ -239,7 +239,7 @@ class Verdict:
         return said
 
 
-def _dead(cut: Cut) -> str:
+def dead_share(cut: Cut) -> str:
     """The share of dead γ against the share of channels removed."""
     if cut.dead is None:
         return "no γ is recorded for it"

@@ -1,0 +1,92 @@
+"""Oracle: jobs with round numbers, whose sentences were written by hand before they were computed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from netslim.experiment.measurements import Cut, Layer, Measured, Recalibrated, Size, Test
+from netslim.experiment.records import FinishedJob
+from netslim.report import results
+from netslim.report.sections.comparison import collapses, methods
+from netslim.report.sections.overview import document
+from netslim.report.sections.verdict import Verdict
+
+LAYERS = [Layer(name="bn1", channels=50, kept=1), Layer(name="bn2", channels=50, kept=9)]
+
+
+def of(correct: int) -> Test:
+    return Test(correct=correct, total=10000)
+
+
+def paper(job: FinishedJob, strength: float, pruned: int, final: int, dead: float) -> FinishedJob:
+    """90 of 100 channels removed at once."""
+    train = replace(copy.deepcopy(job.train), name=f"t{strength}", test=of(9300), classes=10)
+    train.scales = {"bn": [0.0] * round(100 * dead) + [0.5] * round(100 * (1 - dead))}
+    slim: Any = replace(
+        copy.deepcopy(job.slim), removed=90, prunable=100, layers=LAYERS,
+        dense=Measured(params=1000, macs=6000, test=of(9300)), small=Measured(params=10, macs=120, test=of(pruned)),
+        recalibrated=Recalibrated(test=of(pruned)),
+    )  # fmt: skip
+    assert job.finetune
+    tuned = replace(job.finetune, test=of(final))
+    return replace(job, strength=strength, ratio=0.9, train=train, slim=slim, finetune=tuned, method="paper")
+
+
+def gradual(job: FinishedJob, strength: float, final: int) -> FinishedJob:
+    cut = Cut(
+        removed=90, prunable=100, layers=LAYERS, dense=Size(params=1000, macs=6000), small=Size(params=20, macs=150),
+        epochs=[],
+    )  # fmt: skip
+    train = replace(job.train, name=f"g{strength}", test=of(final), classes=10, cut=cut)
+    return replace(job, strength=strength, ratio=0.9, train=train, slim=None, finetune=None, method="gradual")
+
+
+@pytest.fixture
+def jobs(job: FinishedJob) -> list[FinishedJob]:
+    return [
+        paper(job, 0.0, 1000, 2500, dead=0.0),
+        paper(job, 1e-2, 8000, 9100, dead=0.8),
+        gradual(job, 0.0, 9000),
+        gradual(job, 1e-2, 9200),
+    ]
+
+
+def test_methods_are_groups_by_their_names(jobs: list[FinishedJob]) -> None:
+    assert [group.label for group in results.groups(jobs)] == ["gradual", "paper"]
+
+
+def test_the_best_of_each_method_in_one_sentence(jobs: list[FinishedJob]) -> None:
+    assert methods(results.groups(jobs)) == [
+        "At 90 %, the best of each method: gradual 92.00 % (λ = 1e-2, 2.5 % of the MACs) and paper 91.00 % (λ = 1e-2, "
+        "2 % of the MACs)."
+    ]
+    assert methods(results.groups(jobs[:2])) == []
+
+
+def test_a_collapse_is_explained(jobs: list[FinishedJob]) -> None:
+    _, group = results.groups(jobs)
+    assert collapses(group, 0.9) == [
+        "λ = 0 collapses to 10.00 % when the channels are removed, no better than guessing: 0.0 % of the γ are dead "
+        "(|γ| < 1e-2), so 90.0 % of the channels are removed although they are live; the narrowest layer, bn1, keeps 1 "
+        "of 50 channels. At the end it has 25.00 %."
+    ]
+
+
+def test_a_network_that_shrank_in_its_training_has_one_sentence_and_no_collapse(jobs: list[FinishedJob]) -> None:
+    group, _ = results.groups(jobs)
+    assert collapses(group, 0.9) == []
+    assert Verdict(group).sentences() == [
+        "Slimming during the training to 90 % ends with 92.00 % accuracy (λ = 1e-2), with 50.0 times fewer parameters "
+        "and 40.0 times fewer MACs than the dense network, which was not trained here; the narrowest layer, bn1, keeps "
+        "1 of 50 channels."
+    ]
+
+
+def test_a_report_of_both_methods_is_made(jobs: list[FinishedJob]) -> None:
+    page = str(document(results.groups(jobs), sweeps=[], unfinished=[]))
+    assert "at the end" in page
+    assert "after gradual slimming" in page
