@@ -232,7 +232,7 @@ def test_a_run_says_each_thing_once_and_warns_of_nothing(tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_largest_lambda_of_the_digits_lab_is_sparse_and_zero_is_not(tmp_path):
-    run("-m", *LAB, "finetune.epochs=0", "ratio=0.5", "lambda=0,1e-2", f"outputs={tmp_path}")
+    run("-m", *LAB, "epochs=60", "finetune.epochs=0", "ratio=0.5", "lambda=0,1e-2", f"outputs={tmp_path}")
     none, most = paths.load_jobs(tmp_path / "lab4_digits")
     share = [
         sum(abs(gamma) < 1e-2 for layer in job.train.scales.values() for gamma in layer) / 224 for job in (none, most)

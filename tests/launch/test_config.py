@@ -56,7 +56,7 @@ def job(*words: str) -> Job:
 
 def test_a_job_has_λ_and_ratio_in_plain_sight_and_nothing_that_is_default():
     made = job("lambda=1e-3", "ratio=0.25", "finetune.epochs=7")
-    assert (made.strength, made.ratio, made.seed, made.epochs, made.finetune_epochs) == (1e-3, 0.25, 0, 60, 7)
+    assert (made.strength, made.ratio, made.seed, made.epochs, made.finetune_epochs) == (1e-3, 0.25, 0, 40, 7)
     assert (made.penalty, made.score, made.callbacks, made.controls, made.stages) == (None, None, (), (), ())
     assert made.schedule.rounds(0.25) == (0.25,)
     assert len(made.loggers) == 1

@@ -76,7 +76,7 @@ def test_a_setting_that_quotes_one_from_the_environment_is_not_resolved_either(m
     monkeypatch.setenv("TOKEN", "hunter2")
     found = stages("name=${oc.env:TOKEN}", "data.title=${name}")
     assert "hunter2" not in json.dumps(dict(found["train"].settings))
-    assert stages()["train"].settings["epochs"] == 60  # others are
+    assert stages()["train"].settings["epochs"] == 40  # others are
 
 
 def test_where_files_are_is_known_by_the_name_of_the_setting_or_by_the_file(tmp_path):
