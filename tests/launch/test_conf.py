@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from netslim.data import InMemoryData
 from netslim.launch import recorded
@@ -18,12 +19,18 @@ from netslim.modules import bn_layers
 
 NETS = sorted(path.stem for path in (CONF / "net").glob("*.yaml") if path.stem != "own")
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+METHODS = sorted((CONF / "method").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
 def composed(*overrides: str):
+    """As a command composes it: an experiment may ask which schedule was chosen."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+        cfg = compose("config", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -52,12 +59,34 @@ def test_the_digits_are_normalised():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_shows_its_command(name):
-    root = ["data.root=somewhere"] if name == "lab4_small" else []
+    root = ["data.root=somewhere"] if name in ("lab4_small", "high_ratio_cifar", "high_ratio_cifar_macs") else []
     settings = composed(f"experiment={name}", *root)
     assert settings.name == name
     assert OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)
     header = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert header[1].startswith(f"# netslim -m experiment={name}")
+
+
+EPOCHS = {"lab4_digits": 60, "high_ratio_digits": 90, "high_ratio_cifar": 17, "high_ratio_vgg16": 320}
+
+
+@pytest.mark.parametrize(("name", "total"), EPOCHS.items())
+def test_every_method_trains_for_as_many_epochs_in_all(name, total):
+    methods = {path.stem: composed(f"experiment={name}", f"method={path.stem}") for path in METHODS}
+    for method, given in methods.items():
+        between = (given.schedule.passes - 1) * given.epochs if method == "passes" else 0
+        if name != "lab4_digits" or method != "passes":  # the lab has one shot and gradual
+            assert given.epochs + between + given.finetune.epochs == total
+
+
+def test_mode_chooses_a_method_and_a_method_chosen_by_name_counts_more():
+    paper, ours, named = composed(), composed("mode=netslim"), composed("mode=netslim", "method=passes")
+    assert (paper.score._target_, paper.slimming.floor) == ("netslim.method.scores.Magnitude", 1)
+    assert (ours.schedule._target_, named.schedule._target_) == (
+        "netslim.method.gradual.Gradual",
+        "netslim.method.passes.Passes",
+    )
+    assert composed("experiment=lab4", "mode=netslim").schedule == ours.schedule
 
 
 def test_the_labs_sweep_is_the_labs():

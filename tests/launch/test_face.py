@@ -26,7 +26,7 @@ def imported(module: str, *words: str, cwd: Path, code: int) -> tuple[str, set[s
     ("words", "code", "line"),
     [
         (["--help"], 0, "netslim -m experiment=lab4_digits"),
-        (["--settings"], 0, "experiment: lab4, lab4_digits, lab4_small"),
+        (["--settings"], 0, "lab4, lab4_digits, lab4_small"),
         (["--version"], 0, f"netslim {version('netslim')}"),
         (["--cfg", "job"], 0, "channels_last: true"),
         (["-m", "--cfg", "job"], 2, ""),
