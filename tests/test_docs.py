@@ -56,7 +56,9 @@ def test_every_command_composes(command: str) -> None:
     words = [word for word in shlex.split(command)[1:] if word not in ("-m", "…", "...")]
     if any(word.startswith("-") for word in words) or not words:
         return  # --help, --cfg, --version: nothing to compose
-    swept = [word.split(",")[0] if word.startswith(("lambda=", "ratio=", "seed=")) else word for word in words]
+    swept = [
+        word.split(",")[0] if word.startswith(("lambda=", "ratio=", "seed=", "method=")) else word for word in words
+    ]
     plain = [word for word in swept if not word.startswith("hydra") and "(" not in word]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         HydraConfig.instance().set_config(compose("config", plain, return_hydra_config=True))
