@@ -2,11 +2,12 @@
 # make test     everything the project asserts
 # make bench    netslim beside torch-pruning on 20 networks
 # make bench-train   netslim's training beside a loop like the authors'
+# make bench-modern  and beside one as it is written today
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench bench-train lint install tools clean
+.PHONY: demo test bench bench-train bench-modern lint install tools clean
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -38,6 +39,9 @@ bench: tools
 
 bench-train: install
 	$(BIN)/python tests/benchmarks/train_vs_plain.py --out outputs/benchmark/train_vs_plain.md
+
+bench-modern: install
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/train_vs_modern.py
 
 clean:
 	rm -rf $(VENV) build dist
