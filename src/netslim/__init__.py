@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netslim.engine import Selection, mask, reconstruct, rescale, select_channels, slim
     from netslim.measure.cost import Cost, count
     from netslim.measure.export import export
+    from netslim.measure.scan import scan
     from netslim.method.recovery import recalibrate
     from netslim.method.steps import penalize
     from netslim.modules import bn_layers
@@ -53,6 +54,7 @@ __all__ = [
     "reconstruct",
     "rescale",
     "save",
+    "scan",
     "select_channels",
     "slim",
 ]
@@ -62,6 +64,7 @@ HOME = {
     **dict.fromkeys(("Cost", "count"), "measure.cost"),
     "export": "measure.export",
     "penalize": "method.steps",
+    "scan": "measure.scan",
     "recalibrate": "method.recovery",
     "bn_layers": "modules",
     **dict.fromkeys(("load", "save"), "slim_file"),

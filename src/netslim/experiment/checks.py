@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from netslim.engine import select_channels
 from netslim.experiment import vote
 from netslim.experiment.job import Job
+from netslim.experiment.scanning import check_scan
 from netslim.modules import bn_layers
 from netslim.training.classification import SlimmingTask
 from netslim.training.gradual import GradualSlimming
@@ -34,6 +35,7 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
         vote.check(images)
     if not hasattr(images, "image_shape"):
         return
+    check_scan(job, images)
     example = torch.zeros(1, *images.image_shape)
     with torch.random.fork_rng(devices=[]):  # what dropout draws here must not change the training
         score = None if job.score is None or job.score.needs_data else job.score

@@ -33,4 +33,23 @@ class ExportRecord(StageRecord, kw_only=True, omit_defaults=True):
     files: list[File]
 
 
-BESIDE: dict[str, type[StageRecord]] = {"export": ExportRecord}  # kind of stage -> its record
+class ScannedPoint(Struct, kw_only=True):
+    """A ratio: the accuracy on validation data with re-estimated statistics, and what is left of the dense network."""
+
+    ratio: float
+    accuracy: float
+    params: float
+    macs: float
+
+
+class ScanRecord(StageRecord, kw_only=True, omit_defaults=True):
+    """The scan before the cut. ``accuracy``: of the dense network. ``dead``: share of |γ| under 1e-2. ``layers``: the
+    accuracy where the weaker half of that layer alone is zero."""
+
+    accuracy: float
+    dead: float
+    points: list[ScannedPoint]
+    layers: dict[str, float]
+
+
+BESIDE: dict[str, type[StageRecord]] = {"export": ExportRecord, "scan": ScanRecord}  # kind of stage -> its record

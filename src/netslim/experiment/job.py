@@ -55,6 +55,7 @@ class Job:
         callbacks, loggers: made anew for each training; a logger from the stage's folder.
         checkpoint: when checkpoints are written and by whom: ``every_epochs``, ``every_seconds``, ``threaded``.
         plans: of the job, and of the sweep that it is part of (experiment/plan.py); for the time that is left.
+        scan: whether the ratios are scanned before the cut (measure/scan.py).
         export: formats in which the small network is written at the end (measure/export.py).
         controls, stages: make further stages from the job and the stages before them.
     """
@@ -87,6 +88,7 @@ class Job:
     callbacks: tuple[Callable[[], Callback], ...] = ()
     loggers: tuple[Callable[..., Logger], ...] = ()
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    scan: bool = False
     export: tuple[str, ...] = ()
     controls: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()
     stages: tuple[Callable[[Job, tuple[Stage, ...]], Stage], ...] = ()

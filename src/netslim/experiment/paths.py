@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from netslim.experiment import records
+from netslim.experiment.findings import BESIDE
 from netslim.files import write_json
 
 AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
@@ -143,6 +144,7 @@ def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
         slim=slim,
         finetune=stage_record(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
         more=[stage_record(sweep / name, _kind(name)) for name in job.more],
+        beside=[stage_record(sweep / name, _kind(name)) for name in job.beside],
         controls=[stage_record(sweep / name, records.ControlRecord) for name in job.controls],
         method=job.method,
         command=job.command,
@@ -151,4 +153,5 @@ def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
 
 def _kind(name: str) -> type[records.StageRecord]:
     """What the record of a stage beside the last round is: earlier rounds have those of the last one."""
-    return records.ROUNDS.get(name.partition("_")[0], records.StageRecord)
+    kind = name.partition("_")[0]
+    return BESIDE.get(kind) or records.ROUNDS.get(kind, records.StageRecord)

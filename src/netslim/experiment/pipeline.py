@@ -28,6 +28,7 @@ from netslim.experiment.findings import BESIDE, ExportRecord
 from netslim.experiment.job import Job
 from netslim.experiment.plan import plan_of
 from netslim.experiment.records import ControlRecord, JobRecord, SlimRecord, TrainRecord
+from netslim.experiment.scanning import scanning
 from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, retrain, slim, train
 from netslim.files import write_json
@@ -46,6 +47,8 @@ def check(job: Job) -> None:
     job.slimming(**job.amount, network="network", split="test")
     stages_of(job)
     check_formats(job.export)
+    if job.scan and job.shrinks:
+        raise ValueError("scan=true looks at a trained network before its cut, and this schedule cuts in the training")
     if job.shrinks:
         shrinking.check(job)
 
@@ -64,7 +67,8 @@ def stages_of(job: Job) -> list[Stage]:
     beside = [exporting(job, tuple(stages))] if job.export else []
     for make in (*job.controls, *job.stages):
         stages.append(make(job, tuple(stages)))
-    return [*stages, *beside]
+    before = [scanning(job, stages)] if job.scan else []
+    return [stages[0], *before, *stages[1:], *beside]
 
 
 @scan.once()

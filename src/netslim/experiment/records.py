@@ -199,6 +199,7 @@ class FinishedJob(Struct, kw_only=True):
     finetune: FinetuneRecord | None
     more: list[StageRecord] = []
     controls: list[ControlRecord] = []
+    beside: list[StageRecord] = []
     method: str = ""
     command: str
 

@@ -69,6 +69,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         callbacks=tuple(_makers(cfg, "callbacks", ())),
         loggers=tuple(_named(each, f"logger.{name}", ("folder", None)) for name, each in (cfg.logger or {}).items()),
         checkpoint=running.checkpoint(cfg),
+        scan=truth(cfg, "scan"),
         export=numbers.words(cfg, "export"),
         controls=tuple(_makers(cfg, "controls", ("job", "stages"), CONTROLS)),
         stages=tuple(_makers(cfg, "stages", ("job", "stages"))),

@@ -21,6 +21,7 @@ PLAIN = (
     "channels_last",
     "compile",
     "threads",
+    "scan",
     "jobs_per_gpu",
     "checkpoint",
     "quiet",

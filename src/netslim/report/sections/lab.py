@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from netslim.report.render.document import Section
 from netslim.report.results import Group
-from netslim.report.sections import finetuning, scales, size, stages, training
+from netslim.report.sections import finetuning, scales, scan, size, stages, training
 
 SECTIONS: list[Callable[[Group], list[Section]]] = [
     training.accuracy_over_epochs,
     scales.distributions,
+    scan.before_the_cut,
     stages.test_per_ratio,
     finetuning.accuracy_over_epochs,
     size.channels,
