@@ -31,6 +31,8 @@ def quiet(results_only: bool = False) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
+    for name in ("onnxscript", "onnx_ir"):  # an export tells every step
+        logging.getLogger(name).setLevel(logging.WARNING)
     silent = results_only or not distributed.is_rank_zero()  # rank 0 says it
     logging.getLogger("netslim").setLevel(logging.WARNING if silent else logging.NOTSET)
     for message in NOISE:
