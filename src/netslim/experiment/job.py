@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from netslim.experiment.measurements import AUTO, as_written
 from netslim.method.schedules import OneShot, Schedule, check_schedule
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Job:
     """One λ, one ratio, one seed.
 
     Args:
-        strength: λ of equation 1.
+        strength: λ of equation 1; ``AUTO`` where the training finds it.
         ratio: share of the prunable channels to remove, 0 ≤ ratio < 1; None where there is a target.
         seed: of initialisation, order, augmentation and dropout.
         epochs, finetune_epochs: lengths of the trainings; ``finetune_epochs=0`` leaves fine-tuning out.
@@ -95,6 +96,11 @@ class Job:
     plans: tuple[Mapping[str, int], ...] = ()
 
     @property
+    def auto(self) -> bool:
+        """Whether the training finds λ."""
+        return self.strength == AUTO
+
+    @property
     def shrinks(self) -> bool:
         """Whether the network gets smaller inside its training, with no slim stage after it."""
         return not self.schedule.rounds(SOME if self.ratio is None else self.ratio)
@@ -103,7 +109,7 @@ class Job:
         """All that must be the same in the processes of a data-parallel job, as the command calls it."""
         own = {k: v for k, v in self.settings["finetune"].items() if v != self.settings["train"].get(k, ...)}
         finetune = {**own, "epochs": self.finetune_epochs}
-        numbers = {"lambda": self.strength, **self.amount, "seed": self.seed, "epochs": self.epochs}
+        numbers = {"lambda": as_written(self.strength), **self.amount, "seed": self.seed, "epochs": self.epochs}
         return {**self.settings["slim"], **self.settings["train"], "finetune": finetune, **numbers}
 
     @property

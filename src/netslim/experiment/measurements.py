@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+AUTO = math.inf  # the λ that a training finds itself; "auto" wherever it is written
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
 Epoch = dict[str, int | float]  # {"epoch": 1, "lr": .., "train_loss": .., "train_<metric>": .., "val_<metric>": ..}
+
+
+def as_written(strength: float | None) -> float | str | None:
+    """λ as names, files and commands have it.
+
+    >>> as_written(1e-4), as_written(AUTO)
+    (0.0001, 'auto')
+    """
+    return "auto" if strength == AUTO else strength
+
+
+def as_filed(content: dict[str, Any]) -> dict[str, Any]:
+    """What a file says, with λ as it is written."""
+    return {**content, "lambda": as_written(content["lambda"])} if "lambda" in content else content
+
+
+def as_read(content: Any) -> Any:
+    """What a file says, with λ as a number.
+
+    >>> as_read({"lambda": "auto"}), as_read({"lambda": 1e-4})
+    ({'lambda': inf}, {'lambda': 0.0001})
+    """
+    auto = isinstance(content, dict) and content.get("lambda") == "auto"
+    return {**content, "lambda": AUTO} if auto else content
 
 
 class Metric(Struct, frozen=True):

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from netslim.experiment import records
 from netslim.experiment.findings import BESIDE
+from netslim.experiment.measurements import AUTO
 from netslim.files import write_json
 
 AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
@@ -51,9 +52,15 @@ def label(**parts: float | int) -> str:
     >>> label(lambda_=1e-4, ratio=0.5, seed=0)
     'lambda=0.0001_ratio=0.5_seed=0'
     """
-    short = {key.rstrip("_"): f"{value:g}" for key, value in parts.items()}
-    exact = {key.rstrip("_"): repr(value) for key, value in parts.items()}
-    return "_".join(f"{key}={text if float(text) == float(exact[key]) else exact[key]}" for key, text in short.items())
+    return "_".join(f"{key.rstrip('_')}={_number(value)}" for key, value in parts.items())
+
+
+def _number(value: float) -> str:
+    """Short where that is exact."""
+    if value == AUTO:
+        return "auto"
+    short, exact = f"{value:g}", repr(value)
+    return short if float(short) == float(exact) else exact
 
 
 def title(folder: Path) -> str:

@@ -26,6 +26,7 @@ from netslim.experiment import paths, records, shrinking
 from netslim.experiment.exporting import exporting
 from netslim.experiment.findings import BESIDE, ExportRecord
 from netslim.experiment.job import Job
+from netslim.experiment.measurements import as_written
 from netslim.experiment.plan import plan_of
 from netslim.experiment.records import ControlRecord, JobRecord, SlimRecord, TrainRecord
 from netslim.experiment.scanning import scanning
@@ -33,7 +34,8 @@ from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, retrain, slim, train
 from netslim.files import write_json
 from netslim.measure.export import check_formats
-from netslim.method.schedules import sparse_epochs
+from netslim.method.auto_strength import check_auto
+from netslim.method.schedules import OneShot, sparse_epochs
 from netslim.training import distributed
 from netslim.training.loggers import log_final
 
@@ -51,6 +53,20 @@ def check(job: Job) -> None:
         raise ValueError("scan=true looks at a trained network before its cut, and this schedule cuts in the training")
     if job.shrinks:
         shrinking.check(job)
+    if job.auto:
+        _check_auto(job)
+
+
+def _check_auto(job: Job) -> None:
+    """Refuse what a training that finds its λ cannot serve."""
+    if job.ratio is None:
+        raise ValueError(f"lambda=auto brings γ to 0 for a ratio, and there is {', '.join(job.target)}; give a ratio")
+    if not isinstance(job.schedule, OneShot):
+        name = type(job.schedule).__name__
+        raise ValueError(f"lambda=auto finds λ for one cut after the training; with {name} give λ as a number")
+    if job.epochs < 2:
+        raise ValueError(f"epochs={job.epochs}: lambda=auto follows γ from epoch to epoch; give 2 or more")
+    check_auto(job.ratio)
 
 
 def stages_of(job: Job) -> list[Stage]:
@@ -142,7 +158,7 @@ def _log(job: Job, sweep: Path, main: Mapping[str, Any]) -> None:
     last = tuned or slim or train
     for make in job.loggers:
         logger = make(sweep / last.name, len(getattr(last, "epochs", ())))  # after its curves
-        log_final(logger, {"λ": job.strength, **job.amount, "seed": job.seed}, final)
+        log_final(logger, {"λ": as_written(job.strength), **job.amount, "seed": job.seed}, final)
 
 
 def _after_slimming(train: TrainRecord, slim: SlimRecord, name: str) -> dict[str, float]:

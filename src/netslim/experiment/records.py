@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from netslim.experiment.measurements import (
+    AUTO,
     AtLeast0,
     AtLeast1,
     Candidate,
@@ -27,6 +28,8 @@ from netslim.experiment.measurements import (
     Rescaled,
     Run,
     Test,
+    as_filed,
+    as_read,
     check_epochs,
     check_finite,
     check_positive,
@@ -248,9 +251,8 @@ class SweepRecord(Asked, kw_only=True, omit_defaults=True):
 
 def read(path: Path, kind: type[Kind]) -> Kind:
     """Parse a file of that type; ValueError, with its name, the place in it and the remedy, where it is of no such."""
-    value = read_json(path)
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(as_read(read_json(path)), kind)
     except msgspec.ValidationError as error:
         raise schema_error(path, str(error)) from None
 
@@ -267,12 +269,11 @@ def schema_error(path: Path, fault: str) -> ValueError:
 
 def plain(record: Struct) -> dict[str, Any]:
     """The record as it is written: dictionaries, lists, numbers and text."""
-    content: dict[str, Any] = msgspec.to_builtins(record)
-    return content
+    return as_filed(msgspec.to_builtins(record))
 
 
 def _check_job(job: JobRecord | FinishedJob) -> None:
-    check_finite(job, "strength", "ratio")
+    check_finite(job, "ratio", *(["strength"] if job.strength != AUTO else []))
     if (job.ratio is None) != bool(job.target) and not isinstance(job, FinishedJob):
         raise ValueError("there is neither 'ratio' nor 'target'")
     if job.strength < 0 or not 0 <= (job.ratio or 0) < 1:

@@ -19,7 +19,7 @@ from netslim import files
 from netslim.experiment import checks, paths, shrinking, vote
 from netslim.experiment.fitting import finetuned, fit_task, limits_of, make_task, test_of
 from netslim.experiment.job import Amount, Job
-from netslim.experiment.measurements import Candidate
+from netslim.experiment.measurements import Candidate, as_written
 from netslim.experiment.networks import dense_network, example_of, network_after, save_network, save_slim, scores_of
 from netslim.experiment.records import (
     FinetuneRecord,
@@ -42,6 +42,7 @@ from netslim.method.scores import Scores
 from netslim.method.threshold import least
 from netslim.modules import bn_layers
 from netslim.training import distributed, task
+from netslim.training.auto_sparsity import AutoSparsity
 from netslim.training.measuring import IdleBench
 from netslim.training.slim_module import slim_module
 from netslim.training.training_cost import TrainingCost
@@ -55,9 +56,12 @@ Make = Callable[[nn.Module, Any, Finished], LightningModule]  # of a network, th
 
 def train(job: Job) -> Stage:
     """Sparsity training: the dense network, λ·Σ|γ| beside the loss. One in which the network gets smaller is of one
-    ratio; the others are shared by the jobs of all ratios."""
-    settings: dict[str, Any] = {**job.settings["train"], "lambda": job.strength, "seed": job.seed, "epochs": job.epochs}
+    ratio, as is one that finds its λ for it; the others are shared by the jobs of all ratios."""
+    own = {"lambda": as_written(job.strength), "seed": job.seed, "epochs": job.epochs}
+    settings: dict[str, Any] = {**job.settings["train"], **own}
     labels: dict[str, float] = {"lambda": job.strength, "seed": job.seed}
+    if job.auto:
+        settings, labels = {**settings, **job.amount}, {"lambda": job.strength, **job.amount, "seed": job.seed}
     if job.shrinks:
         settings = _joined(job.settings["slim"], settings, job.amount)
         labels = {"lambda": job.strength, **job.amount, "seed": job.seed}
@@ -123,10 +127,12 @@ def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
     lightning.seed_everything(job.seed, verbose=False)
     images = job.data(seed=job.seed)
     dense = dense_network(job, images.num_classes)
-    module = make_task(job, dense, job.optimizer, job.strength)
+    strength = 0.0 if job.auto else job.strength  # else a callback has it
+    module = make_task(job, dense, job.optimizer, strength)
     checks.check(job, module, images)
     cost, gradual = TrainingCost(), [shrinking.callback(job, dense)] if job.shrinks else []
-    history, left = fit_task(job, folder, module, images, job.epochs, job.strength, gradual, cost)
+    own = [*gradual, *([AutoSparsity(job.amount["ratio"], penalty=job.penalty)] if job.auto else [])]
+    history, left = fit_task(job, folder, module, images, job.epochs, strength, own, cost)
     cuts = [shrinking.cut(job, module, images, each, cost) for each in gradual]
     if distributed.is_rank_zero():
         save_network(dense, folder)
@@ -135,7 +141,7 @@ def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
         network=job.network_name,
         data=getattr(images, "title", type(images).__name__),
         classes=images.num_classes,
-        budget=None if cuts else _budget(job, module, history.rates),
+        budget=None if cuts or job.auto else _budget(job, module, history.rates),
         cut=cuts[0] if cuts else None,
         **left,
     )

@@ -76,7 +76,8 @@ def check(job: DictConfig) -> Job:
     _check_name(settings.net)
     running.jobs_per_gpu(settings)
     asked = config.job(settings, command="")
-    checked_strength(asked.strength)
+    if not asked.auto:
+        checked_strength(asked.strength)
     pipeline.check(asked)
     _check_devices(_make(asked.trainer, "trainer", logger=False, enable_checkpointing=False), settings.trainer)
     return asked

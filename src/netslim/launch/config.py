@@ -41,7 +41,7 @@ def job(cfg: DictConfig, command: str) -> Job:
     optimizer, target, epochs = _partial(cfg, "optimizer"), numbers.target(cfg), numbers.epochs(cfg)
     schedule = _other(cfg, "schedule") or OneShot()
     return Job(
-        strength=number(cfg, "lambda", float) if epochs else numbers.no_penalty(cfg),
+        strength=numbers.strength(cfg) if epochs else numbers.no_penalty(cfg),
         ratio=None if target else number(cfg, "ratio", float),
         target=target,
         seed=number(cfg, "seed", int, least=0),

@@ -28,7 +28,8 @@ they have in common. Without -m an experiment that is a sweep needs one value of
 
 The settings that matter:
 
-  lambda   λ, the strength of the penalty: 0 is none; more makes channels sparse and costs accuracy.
+  lambda   λ, the strength of the penalty: 0 is none; more makes channels sparse and costs accuracy;
+           auto finds it in the training, for the ratio.
   ratio    The share of the channels to remove, from 0 to under 1.
   net      The network: a file of conf/net, such as vgg19; torchvision with net.name=NAME; your own.
   data     The images: a file of conf/data, such as cifar10; image_folder with data.root=FOLDER.

@@ -67,7 +67,8 @@ def _job(cfg: DictConfig, position: str) -> float:
     if cfg.threads is not None:
         torch.set_num_threads(numbers.number(cfg, "threads", int, least=1))
     job = config.job(cfg, command_line.repeat(_hydra()))
-    log.info("job %s | λ = %g, %s, seed %d", position, job.strength, _amount(job), job.seed)
+    strength = "auto" if job.auto else f"{job.strength:g}"
+    log.info("job %s | λ = %s, %s, seed %d", position, strength, _amount(job), job.seed)
     folder = command_line.folder(cfg)
     with ExitStack() as leases:
         if _hydra().mode == RunMode.MULTIRUN:

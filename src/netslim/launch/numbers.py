@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import TARGETS
 from netslim.method.schedules import Schedule
 
@@ -33,9 +34,14 @@ def epochs(cfg: DictConfig) -> int:
     return found
 
 
+def strength(cfg: DictConfig) -> float:
+    """λ: a number, or auto."""
+    return AUTO if cfg["lambda"] == "auto" else float(number(cfg, "lambda", float))
+
+
 def no_penalty(cfg: DictConfig) -> float:
     """λ of a job that trains no epoch."""
-    if _typed("lambda") and number(cfg, "lambda", float):
+    if _typed("lambda") and strength(cfg):
         raise ValueError(f"lambda={cfg['lambda']} has no effect with epochs=0; leave it out, or train some epochs")
     return 0.0
 

@@ -30,7 +30,7 @@ START = 1e-4  # λ of the first epoch: the paper's, and small enough for any rec
 GAIN = 2.0
 
 
-def check_auto(ratio: float, by: float) -> None:
+def check_auto(ratio: float, by: float = 0.5) -> None:
     """Raise ValueError where no share can be reached, or not by then."""
     if not (is_number(ratio) and 0 < ratio < 1):
         raise ValueError(f"lambda=auto brings a share of the γ to 0, and the ratio is {ratio}; give 0 < ratio < 1")

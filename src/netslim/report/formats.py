@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import Metric, Test
 from netslim.report.intervals import Share, wilson
 from netslim.report.results import MeanStd
@@ -16,13 +17,15 @@ Show = Callable[[Any], str]  # how one value is written
 
 
 def strength(value: float) -> str:
-    """λ in scientific notation with its shortest exact digits, and plain 0.
+    """λ in scientific notation with its shortest exact digits, plain 0, and "auto" where the training found it.
 
     >>> strength(0.0001), strength(2.5e-05), strength(0.0)
     ('1e-4', '2.5e-5', '0')
     """
     if not value:
         return "0"
+    if value == AUTO:
+        return "auto"
     return f"{Decimal(repr(float(value))).normalize():e}".replace("e+0", "")
 
 

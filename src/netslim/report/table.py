@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
+from netslim.experiment.measurements import as_written
 from netslim.experiment.records import ControlRecord, Epoch, FinishedJob, TrainRecord
 from netslim.report.results import RECOVERED, SMALL, final, share_under, tests
 
@@ -27,7 +28,7 @@ def row(job: FinishedJob, label: str = "") -> Row:
         "method": job.method,
         "network": train.network,
         "data": train.data,
-        "lambda": job.strength,
+        "lambda": as_written(job.strength),
         "ratio": job.ratio,
         "seed": job.seed,
         "budget": train.budget,
@@ -74,7 +75,7 @@ def epochs(jobs: Iterable[tuple[str, FinishedJob]]) -> list[Row]:
         {
             "part": label,
             "stage": stage,
-            "lambda": job.strength,
+            "lambda": as_written(job.strength),
             "seed": job.seed,
             "ratio": None if stage == "train" else job.ratio,
             **{column: row.get(column) for column in columns},
@@ -87,7 +88,7 @@ def epochs(jobs: Iterable[tuple[str, FinishedJob]]) -> list[Row]:
 
 def scales(train: TrainRecord, label: str = "") -> Iterator[Row]:
     """One row per γ of a trained network."""
-    labels: Row = {"part": label, "lambda": train.strength, "seed": train.seed}
+    labels: Row = {"part": label, "lambda": as_written(train.strength), "seed": train.seed}
     for layer, values in train.scales.items():
         yield from ({**labels, "layer": layer, "channel": place, "scale": value} for place, value in enumerate(values))
 

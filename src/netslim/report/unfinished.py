@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from netslim.experiment import paths
+from netslim.experiment.measurements import as_written
 from netslim.experiment.records import TARGETS, Asked, FinishedJob, SweepRecord
 from netslim.report.results import settings
 
@@ -40,7 +41,8 @@ def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
     words, made = shlex.split(job.command), settings(job)
     places = job.train.settings.get("identity", {}).keys()
     asked = job.target or {"ratio": job.ratio}
-    own: dict[str, Any] = {"lambda": job.strength, **dict.fromkeys(("ratio", *TARGETS)), **asked, "seed": job.seed}
+    own: dict[str, Any] = {**dict.fromkeys(("ratio", *TARGETS)), **asked, "seed": job.seed}
+    own["lambda"] = as_written(job.strength)
     set_keys = {word.split("=", 1)[0] for word in words}
     for override in {override.partition("=")[0]: override for override in overrides}.values():  # the last one counts
         key, _, value = override.partition("=")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import FinishedJob, Layer, Test
 from netslim.report import formats, intervals
 from netslim.report.results import STAGES, Group, mean_std, scales, share_under, tests
@@ -225,6 +226,8 @@ class Verdict:
             cost = self.unit.size(self._loss(largest.tests("dense")))
             instead = f"try {mild}" if covered >= LEAST else "try a longer training"
             return f"{instead}. A larger λ costs more: {formats.label(largest.strength)} loses {cost} before any cut."
+        if largest.strength == AUTO:
+            return f"try {mild}." if covered >= LEAST else "try a longer training."
         stronger = f"try a larger λ, such as lambda={formats.strength(float(f'{3 * largest.strength:.2g}'))}"
         return f"{stronger}, or {mild}." if covered >= LEAST else f"{stronger}."
 
