@@ -71,6 +71,19 @@ def test_the_table_has_a_marked_row_for_each_below_the_results(sweep):
     assert all(len(row) == len(table.head) == len(table.align) for row in table.rows)
 
 
+def test_what_is_trained_without_a_lambda_shows_none(make_sweep):
+    folder = make_sweep(lambdas=(1e-4,), ratios=(0.5,), epochs=2)
+    (path,) = folder.glob("job_*/record.json")
+    job = json.loads(path.read_text())
+    own = {key: job[key] for key in ("lambda", "ratio", "seed")}
+    job["controls"] = [control(folder, "dense", "dense network", 9400, seed=0)]
+    job["controls"] += [control(folder, "random", "random channels", 9000, inherited=5, train_macs=9_000_000, **own)]
+    path.write_text(json.dumps(job))
+    dense, random = main_table(groups(paths.load_jobs(folder))).rows[1:]
+    assert dense[3:5] == ["–", "–"]
+    assert random[3:5] + random[-2:] == ["50 %", "1e-4", "8", "9 M"]
+
+
 def test_the_csv_has_a_row_per_training_and_the_figure_a_path_per_kind(sweep):
     report.build(sweep)
     with (sweep / "report" / "results.csv").open() as file:

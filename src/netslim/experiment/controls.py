@@ -119,7 +119,7 @@ def random(job: Job, stages: tuple[Stage, ...]) -> Stage:
         return drawn(job, images, next(iter(done.values())), _cut_before(done))
 
     own = {"optimizer": job.finetune_optimizer, "scheduler": job.finetune_scheduler or job.scheduler}
-    return _stage(job, "random", "random channels", after, settings, _labels(job), network, **own)
+    return _stage(job, "random", "random channels", after, settings, _labels(job), network, inherits=True, **own)
 
 
 def dense(job: Job, stages: tuple[Stage, ...]) -> Stage:
@@ -199,11 +199,13 @@ def _stage(
     settings: Mapping[str, Any],
     labels: Mapping[str, float],
     make: Make,
+    inherits: bool = False,
     **own: Any,
 ) -> Stage:
     """A control: a network that is made, trained without the penalty for ``settings["epochs"]``, and tested.
 
     Without "epochs": for as many as cost what the job's trainings cost.
+    inherits: whether its weights come from the job's training, which counts in its cost then.
     own: optimizer and scheduler, where they are not those of the training.
     """
 
@@ -219,9 +221,17 @@ def _stage(
         _, left = fit_task(job, folder, module, images, epochs, strength=0.0)
         if distributed.is_rank_zero():
             save_network(network, folder)
+        left |= _with_training(left["train_macs"], next(iter(done.values())).record) if inherits else {}
         return ControlRecord(control=words, params=size.params, macs=size.macs, widths=widths, **left)
 
     return Stage(kind, after, settings, work, labels, ControlRecord, shared=True)
+
+
+def _with_training(macs: int | None, trained: StageRecord) -> dict[str, Any]:
+    """What the record of a control tells whose weights come from this training."""
+    assert isinstance(trained, TrainRecord)
+    known = [each for each in (macs, trained.train_macs) if each is not None]
+    return {"inherited": len(trained.epochs), "train_macs": sum(known) if len(known) == 2 else None}
 
 
 def _affordable(records: Sequence[StageRecord], macs: int) -> int:

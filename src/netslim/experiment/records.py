@@ -131,7 +131,8 @@ class FinetuneRecord(StageRecord, kw_only=True, omit_defaults=True):
 class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
     """A training to compare the job's result with. ``control``: what it is, in words, as tables name it.
 
-    ``params``, ``macs``: of its network, for one input. ``widths``: channels of each BN layer.
+    ``params``, ``macs``: of its network, for one input. ``widths``: channels of each BN layer. ``inherited``: epochs of
+    the training that its weights come from; ``train_macs`` has those too.
     """
 
     control: str
@@ -139,6 +140,7 @@ class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
     macs: AtLeast0
     widths: dict[str, int] = {}
     metric: Metric = Metric()
+    inherited: int = 0
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
     test: Test
     train_macs: AtLeast0 | None = None

@@ -28,12 +28,13 @@ class Control:
 
     @property
     def ratio(self) -> float | None:
-        """The ratio of all its jobs; None where they have several."""
-        return _only(job.ratio for _, job in self.jobs)
+        """The ratio of all its jobs; None where they have several, or where it has none."""
+        own = any(record.ratio is not None or record.target for record in self.tests)
+        return _only(job.ratio for _, job in self.jobs) if own else None
 
     @property
     def strength(self) -> float | None:
-        return _only(job.strength for _, job in self.jobs)
+        return _only(record.strength for record in self.tests)
 
     @property
     def group(self) -> Group | None:
@@ -51,7 +52,12 @@ class Control:
         return found.mean if found else None
 
 
-def _only(values: Iterable[float]) -> float | None:
+def epochs_of(record: ControlRecord) -> int:
+    """With those of the training that its weights come from."""
+    return record.inherited + len(record.epochs)
+
+
+def _only(values: Iterable[float | None]) -> float | None:
     found = set(values)
     return found.pop() if len(found) == 1 else None
 
@@ -86,11 +92,11 @@ def rows(groups: Sequence[Group]) -> Iterator[Row]:
                 "method": "",
                 "network": control.jobs[0][0].network,
                 "data": control.jobs[0][0].data,
-                "lambda": control.strength if record.strength is not None else None,
+                "lambda": record.strength,
                 "ratio": control.ratio,
                 "seed": record.seed,
                 f"final_{metric}": record.test.score,
-                "epochs_total": len(record.epochs),
+                "epochs_total": epochs_of(record),
                 "train_macs": record.train_macs,
                 "dense_params": dense.params,
                 "slim_params": record.params,

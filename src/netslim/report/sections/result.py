@@ -8,7 +8,7 @@ from functools import partial
 
 from netslim.experiment.records import FinishedJob
 from netslim.report import formats, intervals
-from netslim.report.controls import Control, controls
+from netslim.report.controls import Control, controls, epochs_of
 from netslim.report.figures import accuracy
 from netslim.report.render.document import Block, Fold, Lines, Picture, Points, Section, Table, Text
 from netslim.report.results import (
@@ -112,7 +112,7 @@ def _control(control: Control) -> list[str]:
         formats.NONE if control.strength is None else formats.strength(control.strength),
         formats.times(control.dense.params, control.mean("params") or 0),
         formats.times(control.dense.macs, control.mean("macs") or 0),
-        f"{sum(len(record.epochs) for record in records) / len(records):g}",
+        f"{sum(map(epochs_of, records)) / len(records):g}",
         formats.NONE if known is None else formats.short(known),
     ]
 
