@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
@@ -229,3 +230,13 @@ def check_epochs(rows: Sequence[Mapping[str, int | float]], metric: Metric) -> N
             raise ValueError(f"epochs[{number}] has no 'epoch' or neither train_{metric.name} nor val_{metric.name}")
         if odd := [key for key, value in row.items() if not math.isfinite(value)]:
             raise ValueError(f"epochs[{number}]: {odd[0]} is {row[odd[0]]}, not a finite number")
+
+
+def schema_error(path: Path, fault: str) -> ValueError:
+    """The one line about a file that is not what it should be.
+
+    >>> schema_error(Path("lab/sweep.json"), "Expected `array`, got `int` - at `$.jobs`").args[0]
+    'lab/sweep.json is not as netslim writes it (Expected `array`, got `int` - at `$.jobs`); remove lab/sweep.json and run the command again'
+    """  # noqa: E501
+    where = path if path.name == "sweep.json" else f"the folder {path.parent}"
+    return ValueError(f"{path} is not as netslim writes it ({fault}); remove {where} and run the command again")

@@ -34,6 +34,7 @@ from netslim.experiment.measurements import (
     check_finite,
     check_positive,
     check_removed,
+    schema_error,
 )
 from netslim.files import read_json
 
@@ -257,16 +258,6 @@ def read(path: Path, kind: type[Kind]) -> Kind:
         return msgspec.convert(as_read(read_json(path)), kind)
     except msgspec.ValidationError as error:
         raise schema_error(path, str(error)) from None
-
-
-def schema_error(path: Path, fault: str) -> ValueError:
-    """The one line about a file that is not what it should be.
-
-    >>> schema_error(Path("lab/sweep.json"), "Expected `array`, got `int` - at `$.jobs`").args[0]
-    'lab/sweep.json is not as netslim writes it (Expected `array`, got `int` - at `$.jobs`); remove lab/sweep.json and run the command again'
-    """  # noqa: E501
-    where = path if path.name == "sweep.json" else f"the folder {path.parent}"
-    return ValueError(f"{path} is not as netslim writes it ({fault}); remove {where} and run the command again")
 
 
 def plain(record: Struct) -> dict[str, Any]:
