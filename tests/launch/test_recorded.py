@@ -34,7 +34,7 @@ def changed(*words: str) -> list[str]:
     "words",
     [
         ["penalty=l1", "score=magnitude", "schedule=one_shot", "task=classification", "logger=[tensorboard]"],
-        ["slimming.most=1.0"],
+        ["slimming.most=1.0", "scale_decay=null"],
         ["logger=none"],
         ["logger=[tensorboard,csv]"],
         ["callbacks=[]", "controls=[]", "stages=[]"],
@@ -50,6 +50,7 @@ def test_a_door_at_its_default_leaves_the_names_of_the_stages(words):
 def test_what_is_behind_a_door_makes_another_stage_where_it_works():
     everything = ["train", "slim", "finetune"]
     assert changed("slimming.most=0.5") == changed("score=layer_mean") == ["slim", "finetune"]
+    assert changed("scale_decay=0") == everything
     assert changed("score._target_=collections.OrderedDict") == ["slim", "finetune"]
     assert changed("finetune.distill=0.7") == changed("finetune.scheduler=cosine") == ["finetune"]
     assert changed("penalty._target_=collections.OrderedDict") == everything

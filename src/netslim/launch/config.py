@@ -101,6 +101,7 @@ def _task(cfg: DictConfig) -> Callable[..., Any]:
         )
     extras = {
         "label_smoothing": (number(cfg, "label_smoothing", float), 0.0),
+        "scale_decay": (None if cfg.scale_decay is None else number(cfg, "scale_decay", float), None),
         "channels_last": (truth(cfg, "channels_last"), True),
         "compile": (_compile(cfg), None),
     }

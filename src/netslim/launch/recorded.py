@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "schedule": {"_target_": "netslim.method.schedules.OneShot"},
     "task": {"_target_": "netslim.SlimmingTask", "_partial_": True},
     "callbacks": [],
+    "scale_decay": None,
 }
 LATER: dict[str, Plain] = {
     "slimming": {"most": 1.0, "reconstruct": 0, "rescale": False}

@@ -17,6 +17,7 @@ PLAIN = (
     "seed",
     "epochs",
     "finetune",
+    "scale_decay",
     "label_smoothing",
     "channels_last",
     "compile",

@@ -14,7 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from netslim.method.penalties import Penalty
+from netslim.method.scales import all_scales
 from netslim.training.distillation import Distillation
+from netslim.training.scale_decay import with_scale_decay
 from netslim.training.scores import Scores
 from netslim.training.sparsity import Term
 from netslim.training.task import ACCURACY
@@ -30,6 +32,8 @@ class SlimmingTask(LightningModule):
             the rate.
         strength: λ. 0 trains without the penalty: the baseline, and fine-tuning.
         penalty: what λ multiplies, default L1.
+        scale_decay: weight decay of the γ, in a parameter group of their own; default None: that of all parameters, as
+            in the paper. 0 where the penalty alone is to shrink them.
         label_smoothing: 0 to 1, default 0 as in the paper.
         channels_last: default yes: keep weights and images as (N, H, W, C) in memory, which convolutions run faster on.
             Shapes, names and results stay, up to rounding.
@@ -51,6 +55,7 @@ class SlimmingTask(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         strength: float = 0.0,
         penalty: Penalty | None = None,
+        scale_decay: float | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
         distillation: Distillation | None = None,
@@ -64,6 +69,8 @@ class SlimmingTask(LightningModule):
         self.network = network.to(memory_format=self.layout)
         self.label_smoothing = label_smoothing
         self._distillation, self._compile = distillation, compile
+        if scale_decay is not None:
+            optimizer = with_scale_decay(optimizer, scale_decay, all_scales(network))
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._sums, self._seen = torch.zeros(2), 0  # of this epoch: loss and correct answers; images
         self._scores = Scores()  # of a validation or a test
