@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -48,3 +49,11 @@ def test_a_plain_loop_with_its_rates_and_its_teacher_gives_the_same(tmp_path, jo
         "finetune.distill": 0.7,
         "finetune.temperature": 3.0,
     }
+
+
+def test_a_teacher_that_there_is_not_is_refused_before_the_training(tmp_path, job_of):
+    with pytest.raises(
+        ValueError, match=r"finetune\.distill: the network gets smaller inside its training, so there is"
+    ):
+        pipeline.run(tmp_path, job_of("finetune.distill=0.7", "schedule=gradual"))
+    assert not list(tmp_path.glob("*/record.json"))
