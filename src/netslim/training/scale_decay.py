@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -36,7 +37,7 @@ def with_scale_decay(make: Make, decay: float, scales: Sequence[nn.Parameter]) -
     def made(parameters: Iterable[nn.Parameter]) -> Optimizer:
         every = list(parameters)
         others, gammas = ([p for p in every if (id(p) in own) == mine] for mine in (False, True))
-        groups = [{"params": others}, {"params": gammas, "weight_decay": decay}]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": gammas, "weight_decay": decay}]
         optimizer = make([group for group in groups if group["params"]])
         if "weight_decay" not in optimizer.defaults:
             raise ValueError(f"scale_decay={decay}: {type(optimizer).__name__} knows no weight decay; leave it out")
