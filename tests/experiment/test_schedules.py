@@ -20,6 +20,7 @@ from netslim.experiment import paths
 from netslim.experiment.records import FinetuneRecord, FinishedJob, SlimRecord
 from netslim.launch import app as command
 from netslim.launch import ending
+from netslim.launch.export import rebuild
 from netslim.nets import VGG
 from netslim.report import results
 from netslim.training.progress import History
@@ -116,6 +117,16 @@ def test_a_gradual_job_that_was_cut_off_ends_with_the_same_bits(epoch: int, grad
         for folder, job in ((gradual, whole), (tmp_path, again))
     )
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_small_network_of_a_gradual_job_is_found_again_by_its_folder(gradual: Path) -> None:
+    (folder,) = (gradual / "s").glob("job_*")
+    whole, small, at, _ = rebuild(folder)
+    (job,) = jobs(gradual)
+    assert job.train.cut
+    assert at.name == job.train.name
+    assert sum(p.numel() for p in whole.parameters()) == job.train.cut.dense.params
+    assert correct(small) == job.train.test.correct
 
 
 def test_fine_tuning_after_a_gradual_training_is_done_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -188,7 +188,10 @@ def _taught(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
 
 
 def _slimming(job: Job) -> dict[str, Any]:
-    return {key: value for key, value in job.settings["slim"].items() if key not in ("score", "schedule")}
+    """What of the slimming counts for a network of new weights: neither the score nor what is done after the cut."""
+    found = {key: value for key, value in job.settings["slim"].items() if key not in ("score", "schedule")}
+    options = {key: value for key, value in found["slimming"].items() if key not in ("reconstruct", "rescale")}
+    return {**found, "slimming": options}
 
 
 def _stage(

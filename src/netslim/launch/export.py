@@ -39,7 +39,8 @@ def rebuild(folder: Path, trust: Collection[str] = ()) -> tuple[nn.Module, nn.Mo
         trust: what the settings may call beside the networks and data sets of netslim, torchvision and timm.
 
     Returns:
-        dense (trained), slim (fine-tuned where the job is), the folder of the slim one, the settings of the training.
+        dense (trained, unless it got smaller in its training), slim (fine-tuned where the job is), the folder of the
+        slim one, the settings of the training.
 
     Raises:
         ValueError: the folder is none of these, or damaged, or its settings name what may not be called.
@@ -48,20 +49,36 @@ def rebuild(folder: Path, trust: Collection[str] = ()) -> tuple[nn.Module, nn.Mo
     if not record.keys() & {"stage", "slim"}:
         raise ValueError(f"{folder}/record.json was not written by netslim; give the folder of a finished job")
     if "stage" not in record:  # a job
-        folder = folder.parent / (record["finetune"] or record["slim"])
+        folder = folder.parent / (record["finetune"] or record["slim"] or record["train"])
         record = _record(folder)
-    if record["stage"] == "train":
+    if record["stage"] == "train" and "cut" not in record:
         raise ValueError(f"{folder} holds a dense network; give the folder of a job, a slim or a finetune stage")
-    before = record if record["stage"] == "slim" else _record(folder.parent / record["slim"])
-    trained = folder.parent / before["train"]
-    settings, weights = files.read_json(trained / "settings.json"), files.read_tensors(trained / "weights.pt")
-    classes = _record(trained).get("classes") or _classes(weights)
-    dense = _network(trained, settings, trust, classes)
+    trained = _training(folder, record)
+    settings = files.read_json(trained / "settings.json")
+    dense = _dense(trained, settings, trust)
+    return dense.eval(), load(folder / "slim.pt", dense).eval(), folder, settings
+
+
+def _training(folder: Path, record: files.Record) -> Path:
+    """The folder of the training that a stage comes from."""
+    while record["stage"] != "train":
+        folder = folder.parent / record["train" if record["stage"] == "slim" else "slim"]
+        record = _record(folder)
+    return folder
+
+
+def _dense(trained: Path, settings: Any, trust: Collection[str]) -> nn.Module:
+    """The dense network with what it learnt; with new weights where it got smaller while it learnt."""
+    record = _record(trained)
+    if "cut" in record:
+        return _network(trained, settings, trust, record["classes"])
+    weights = files.read_tensors(trained / "weights.pt")
+    dense = _network(trained, settings, trust, record.get("classes") or _classes(weights))
     try:
         dense.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{trained}/weights.pt does not fit {settings['net']['_target_']}: {error}") from error
-    return dense.eval(), load(folder / "slim.pt", dense).eval(), folder, settings
+    return dense
 
 
 def _record(folder: Path) -> files.Record:

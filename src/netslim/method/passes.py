@@ -50,7 +50,8 @@ class Passes(Schedule):
                 f"{self.passes} passes of at most {100 * self.most:.4g} % of a layer each remove at most "
                 f"{100 * (1 - kept**self.passes):.4g} %, not {100 * ratio:.4g} %; give schedule.passes={enough}"
             )
-        return (*(1 - (1 - ratio) ** (n / self.passes) for n in range(1, self.passes)), ratio)
+        shares = (1 - (1 - ratio) ** (n / self.passes) for n in range(1, self.passes))
+        return (*(round(share, 4) for share in shares), ratio)  # they are in the names of folders
 
     def between(self, epochs: int) -> int:
         return self.epochs or epochs
