@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 
 from netslim.launch import app, ending
 
@@ -40,7 +43,13 @@ MISTAKES = {
     ("finetune=0",): "finetune=0 names no setting; write finetune.epochs=… or finetune.lr=…",
     ("data.root=/a(b",): "cannot read 'data.root=/a(b'; if the value is a text, quote it twice: 'data.root=\"/a(b\"'",
     ("data.mean=[0.5",): "cannot read 'data.mean=[0.5'",
-    ("trainer.accelerator=gpu",): "gpu",
+    ("trainer.accelerator=gpu",): "trainer.accelerator=gpu trainer.devices=1 is not to be had on this machine (No supp",
+    ("trainer.accelerator=tpu",): "trainer.accelerator=tpu trainer.devices=1 is not to be had on this machine (",
+    (
+        "trainer.devices=4",
+        "trainer.accelerator=cpu",
+    ): "trainer.devices=4 needs trainer=ddp, which shares a training",
+    ("-m", "hydra/sweeper=optuna", "lambda=0,1"): "is not installed: pip install 'netslim[optuna]'",
     ("trainer.devices=abc",): "`devices` selected with",
 }
 
@@ -60,6 +69,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_a_mistake_is_answered_with_what_to_type(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    if "hydra/sweeper=optuna" in words and find_spec("hydra_plugins.hydra_optuna_sweeper"):
+        pytest.skip("it is installed")
+    if "trainer.accelerator=gpu" in words and torch.cuda.is_available():
+        pytest.skip("there is one")
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, *words) == 2
     (line,) = capfd.readouterr().err.splitlines()
@@ -68,6 +81,27 @@ def test_a_mistake_is_answered_with_what_to_type(
     for word in ("https:", "Exception", "expecting", "struct", "override", "config group", "ConfigStore"):
         assert word not in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["deep/train/a", "deep/test/a"], "is one folder too high; give data.root="),
+        (["train/a", "val/a"], "rename it to test"),
+        (["test/a"], "train"),
+    ],
+)
+def test_a_folder_of_images_in_another_order(
+    folders: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(folders):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / name / "1.png")
+    words = ["data=image_folder", f"data.root={tmp_path / 'images'}", "net=vgg_small", f"outputs={tmp_path / 'o'}"]
+    assert call(monkeypatch, "-m", "lambda=0,1e-3", *words) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_remedies_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.utils import get_object
 from lightning import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from netslim.experiment import pipeline
@@ -79,7 +80,7 @@ def check(job: DictConfig) -> Job:
     if not asked.auto:
         checked_strength(asked.strength)
     pipeline.check(asked)
-    _check_devices(_make(asked.trainer, "trainer", logger=False, enable_checkpointing=False), settings.trainer)
+    _check_devices(_trainer(asked, settings.trainer), settings.trainer)
     return asked
 
 
@@ -88,6 +89,19 @@ def _check_trainer(trainer: DictConfig) -> None:
         value = trainer.get(key)
         if value is not None and not serves(value):
             raise ValueError(f"trainer.{key}={value} cannot be; {remedy}")
+
+
+def _trainer(asked: Job, trainer: DictConfig) -> Trainer:
+    try:
+        made: Trainer = _make(asked.trainer, "trainer", logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ModuleNotFoundError) as error:
+        if trainer.accelerator in ("auto", "cpu"):
+            raise
+        raise ValueError(
+            f"trainer.accelerator={trainer.accelerator} trainer.devices={trainer.devices} is not to be had on this "
+            f"machine ({' '.join(str(error).split())}); leave both out to train on what there is"
+        ) from None
+    return made
 
 
 def _check_devices(made: Trainer, trainer: DictConfig) -> None:
