@@ -31,7 +31,7 @@ class Points:
     items: list[str]
 
 
-PHONE = 40  # letters that stand side by side on a phone
+PHONE, COLUMNS = 40, 6  # letters, and columns, that stand side by side on a phone
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Table:
         """few: it would be torn apart at the full width of the page; cards: too wide for a phone, where every row
         becomes a list of its cells."""
         letters = sum(max(map(len, column), default=0) for column in zip(*self.rows, strict=True))
-        if letters > PHONE and len(self.align) > 2:
+        if (letters > PHONE and len(self.align) > 2) or len(self.align) > COLUMNS:
             return "cards"
         return "few" if len(self.align) <= 3 and "w" not in self.align else ""
 

@@ -84,10 +84,17 @@ def main_table(groups: Sequence[Group]) -> Table:
         rows=[_result(row) for row in rows],
         align="llllrrrr",
         caption=f"Test {_metrics(groups)} {stage}{_images(rows)}. Parameters and MACs: how many times fewer than in "
-        "the dense network. Training: multiply-adds of all epochs, three forward passes per image. "
-        f"{formats.seeds_note(len(jobs) for *_, jobs in rows)}",
+        f"the dense network. {formats.seeds_note(len(jobs) for *_, jobs in rows)}",
     )
-    return _with_controls(_with_label(table, rows, groups), compared, labelled=len(groups) > 1)
+    return _known(_with_controls(_with_label(table, rows, groups), compared, labelled=len(groups) > 1))
+
+
+def _known(table: Table) -> Table:
+    """The same with what its last column means, or without the column where nothing in it is known."""
+    if any(row[-1] != formats.NONE for row in table.rows):
+        means = " Training: multiply-adds of all epochs, three forward passes per image."
+        return replace(table, caption=table.caption + means)
+    return replace(table, head=table.head[:-1], rows=[row[:-1] for row in table.rows], align=table.align[:-1])
 
 
 def _with_controls(table: Table, compared: Sequence[Control], labelled: bool) -> Table:
