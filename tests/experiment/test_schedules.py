@@ -188,6 +188,10 @@ def test_the_multiply_adds_of_a_job_are_those_of_all_its_trainings(passes: Path)
     ("words", "message"),
     [
         (["schedule=gradual", "epochs=1"], "epochs=1: a network that shrinks at epoch ends (Gradual) needs at least 2"),
+        (
+            ["schedule=gradual", "ratio=0.9", "epochs=3"],
+            "3 cuts of at most 50 % of a layer remove at most 87.5 %, not 90 %",
+        ),
         (["schedule=gradual", "schedule.end=1.5"], "the ramp runs from 0.05 to 1.5 of the epochs"),
         (["schedule=gradual", "slimming.round_to=8"], "slimming.round_to=8: a schedule that cuts inside the training"),
         (
@@ -195,7 +199,7 @@ def test_the_multiply_adds_of_a_job_are_those_of_all_its_trainings(passes: Path)
             "4 passes of at most 50 % of a layer each remove at most 93.75 %, not 95 %",
         ),
         (["schedule=passes", "schedule.passes=0"], "schedule.passes=0 is no number of rounds; give 1 or more"),
-        (["schedule=gradual", "ratio=0.01"], "ratio 0.01 of 36 channels is none; give a larger one"),
+        (["schedule=gradual", "ratio=0.01"], "ratio 0.01 removes none of 36 channels; give a larger one"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(

@@ -69,7 +69,7 @@ def check_schedule(schedule: Schedule, ratio: float, epochs: int) -> None:
     inside = [schedule.during(ratio, epoch, epochs) for epoch in range(epochs)]
     early = next((epoch for epoch, share in enumerate(inside) if share > 0), None)
     if not rounds and early is not None:
-        _check_inside(name, ratio, inside)
+        _check_inside(name, ratio, inside, most_per_cut(schedule))
         return
     rising = all(0 <= a < b for a, b in itertools.pairwise(rounds))
     if not rounds or not rising or abs(rounds[-1] - ratio) > 1e-12:
@@ -81,11 +81,17 @@ def check_schedule(schedule: Schedule, ratio: float, epochs: int) -> None:
         )
 
 
-def _check_inside(name: str, ratio: float, inside: list[float]) -> None:
+def _check_inside(name: str, ratio: float, inside: list[float], most: float) -> None:
     if len(inside) < 2:
         raise ValueError(f"epochs={len(inside)}: a network that shrinks at epoch ends ({name}) needs at least 2")
     if any(a > b for a, b in itertools.pairwise(inside)) or abs(inside[-1] - ratio) > 1e-12:
         raise ValueError(
             f"{name}.during({ratio:g}, ...) ends with {inside[-1]:g} after {len(inside)} epochs; it must rise and end "
             "with the ratio"
+        )
+    cuts = sum(share > 0 for share in inside)
+    if (1 - most) ** cuts > 1 - ratio + 1e-12:
+        raise ValueError(
+            f"epochs={len(inside)}: {cuts} cuts of at most {100 * most:g} % of a layer remove at most "
+            f"{100 * (1 - (1 - most) ** cuts):.4g} %, not {100 * ratio:.4g} %; train for more epochs"
         )
