@@ -30,7 +30,7 @@ def _typed(key: str) -> bool:
 def epochs(cfg: DictConfig) -> int:
     """0 where the network has been trained already: its weights are given, or it is one of the user's own."""
     own = not str(cfg.net._target_).startswith(("netslim.", "torchvision.", "timm."))
-    found: int = number(cfg, "epochs", int, least=0 if cfg.weights or own or cfg.epochs != 0 else 1)
+    found: int = number(cfg, "epochs", int, least=0 if cfg.epochs == 0 and (cfg.weights or own) else 1)
     return found
 
 
