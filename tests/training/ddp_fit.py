@@ -1,6 +1,6 @@
 """Run by test_ddp.py: fit the toy network with Lightning's DDP on two gloo processes, or on one; slim it; save both.
 
-python ddp_fit.py OUT DEVICES ACCUMULATE CLIP SCALE [gradual]
+python ddp_fit.py OUT DEVICES ACCUMULATE CLIP SCALE [gradual|auto]
 """
 
 import sys
@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from netslim.training.auto_sparsity import AutoSparsity
 from netslim.training.classification import SlimmingTask
 from netslim.training.gradual import GradualSlimming
 from netslim.training.slimming import Slimming
@@ -53,24 +54,27 @@ class Data(LightningDataModule):
         return DataLoader(TensorDataset(images, torch.arange(6) % 3), batch_size=3)
 
 
-def main(out: str, devices: int, accumulate: float, clip: float, scale: float, gradual: bool) -> None:
+def main(out: str, devices: int, accumulate: float, clip: float, scale: float, how: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     net = nn.Sequential(nn.Conv2d(2, 4, 3), Frozen(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).double()
     net.train()
     nn.init.uniform_(net[1].weight, -1, 1)
-    task = SlimmingTask(net, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), strength=0.05)
+    task = SlimmingTask(
+        net, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9), strength=0 if how == "auto" else 0.05
+    )
     slimming = Slimming(ratio=0.5, network="network")
     shrinking = GradualSlimming(ratio=0.5, start=0.0, end=0.5, network="network")
+    own = {"gradual": shrinking, "auto": AutoSparsity(ratio=0.5)}
     callbacks = [] if scale else [slimming]  # slimming measures in the trainer's precision: fp16 on a CPU
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
-        max_epochs=4 if gradual else 1,
+        max_epochs=4 if how else 1,
         accumulate_grad_batches=int(accumulate),
         gradient_clip_val=clip or None,
-        callbacks=[shrinking] if gradual else callbacks,
+        callbacks=[own[how]] if how else callbacks,
         plugins=[Scaled(scale)] if scale else None,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -86,4 +90,4 @@ def main(out: str, devices: int, accumulate: float, clip: float, scale: float, g
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:6]), gradual=sys.argv[6:] == ["gradual"])
+    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:6]), how="".join(sys.argv[6:]))

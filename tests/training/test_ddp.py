@@ -46,3 +46,14 @@ def test_a_network_that_shrinks_is_the_same_on_two_processes(tmp_path):
     for name, expected in one.items():
         assert torch.equal(first[name], second[name])
         assert (first[name] - expected).abs().max() < 1e-10 if expected.is_floating_point() else True
+
+
+@pytest.mark.slow
+def test_lambda_that_finds_itself_is_the_same_on_two_processes(tmp_path):
+    """Both hold the same γ at 0, and the others are those of one process."""
+    (one,) = fit(tmp_path / "one", 1, 1, 0.0, how="auto")
+    first, second = fit(tmp_path / "two", 2, 1, 0.0, how="auto")
+    assert int((one["1.weight"] == 0).sum()) == 2
+    for name, expected in one.items():
+        assert torch.equal(first[name], second[name])
+        assert (first[name] - expected).abs().max() < 1e-10 if expected.is_floating_point() else True
