@@ -41,7 +41,7 @@ def test_the_settings_are_those_of_the_files_with_their_comments():
     own = [key for key in yaml.safe_load(config) if key not in ("defaults", "hydra")]
     for key in own:
         assert re.search(rf"^{key}:", said, flags=re.MULTILINE), key
-    assert "# strength of the L1 penalty on γ (equation 1)" in said
+    assert "# strength of the penalty on γ (equation 1)" in said
     assert "hydra.run" not in said
     assert (CONF / "slimming" / "default.yaml").read_text().strip() in said
     for group in (path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):

@@ -38,7 +38,7 @@ The settings that matter:
 
 Examples:
 
-  netslim -m experiment=lab4_digits                the pruning lab on handwritten digits, four minutes
+  netslim -m experiment=lab4_digits                the pruning lab on handwritten digits: 4 minutes
   netslim lambda=1e-3 ratio=0.5 epochs=60          one training, one cut, one fine-tuning
   netslim -m seed=0,1,2 experiment=lab4_digits     the lab three times, with ± in its report
   netslim -m lambda=0,1e-4,1e-3 ratio=0.5,0.7 net=resnet18 data=cifar10
