@@ -74,7 +74,7 @@ def test_a_researcher_sweeps_resumes_and_publishes(tmp_path: Path, monkeypatch: 
     pictures = {path.stem for path in (report / "figures").glob("*.pdf")}
     assert pictures
     assert pictures == {path.stem for path in (report / "figures").glob("*.svg")}
-    rows = list(csv.DictReader((report / "results.csv").open()))
+    rows = list(csv.DictReader((report / "results.csv").read_text().splitlines()))
     assert sorted((float(row["lambda"]), row["seed"]) for row in rows) == [(0, "0"), (0, "1"), (0.01, "0"), (0.01, "1")]
     assert r"$\pm$" in (report / "summary.tex").read_text()
 
