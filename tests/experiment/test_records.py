@@ -84,6 +84,8 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (records.TrainRecord, TRAIN, "budget", math.nan, "budget is nan"),
         (records.TrainRecord, TRAIN, "epochs.1.val_accuracy", None, r"got `null` - at `\$.epochs\[1\]"),
         (records.TrainRecord, TRAIN, "epochs.1.val_accuracy", math.nan, r"epochs\[1\]: val_accuracy is nan"),
+        (records.TrainRecord, TRAIN, "gamma_history", [[]], "gamma_history has 1 epochs, there are 2"),
+        (records.TrainRecord, TRAIN, "gamma_history", [[], [1]], r"gamma_history\[1\] has 1 bins, not 29"),
         (records.SlimRecord, SLIM, "dense.params", 0, r">= 1 - at `\$.dense.params`"),
         (records.SlimRecord, SLIM, "slim.macs", -5, r">= 0 - at `\$.slim.macs`"),
         (records.SlimRecord, SLIM, "slim.params", True, r"Expected `int`, got `bool` - at `\$.slim.params`"),

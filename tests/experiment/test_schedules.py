@@ -79,6 +79,7 @@ def test_the_record_of_a_gradual_job_tells_what_every_epoch_trained(gradual: Pat
     assert [36 - sum(shape.widths) for shape in cut.epochs] == gone
     assert [shape.macs for shape in cut.epochs] == [macs(shape.widths) for shape in cut.epochs]
     assert job.train.train_macs == sum(3 * macs(shape.widths) * 48 for shape in cut.epochs)  # 48 images are trained on
+    assert [sum(counts) for counts in job.train.gamma_history] == [sum(shape.widths) for shape in cut.epochs]
     assert (cut.removed, cut.prunable, cut.dense.macs) == (27, 36, macs([8, 12, 16]))
     assert [layer.kept for layer in cut.layers] == cut.epochs[-1].widths
     assert min(layer.kept - math.ceil(0.1 * layer.channels) for layer in cut.layers) >= 0
@@ -112,6 +113,7 @@ def test_a_gradual_job_that_was_cut_off_ends_with_the_same_bits(epoch: int, grad
     assert again.train.cut == whole.train.cut
     assert again.train.train_macs == whole.train.train_macs
     assert again.train.epochs == whole.train.epochs
+    assert again.train.gamma_history == whole.train.gamma_history
     expected, found = (
         files.read_tensors(folder / "s" / job.train.name / "slim.pt")["state"]
         for folder, job in ((gradual, whole), (tmp_path, again))

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from netslim.report.figures import accuracy, canvas, channels, curves, gamma, palette
+from netslim.report.figures import accuracy, canvas, channels, curves, gamma, gamma_history, palette
 from netslim.report.figures.curves import Panel
 from netslim.report.render import images
 from netslim.report.results import STAGES, MeanStd
@@ -103,6 +103,7 @@ def all_figures(strengths: int, width: float) -> list[Figure]:
         accuracy.Path(f"network, λ = {v:g}", [accuracy.Point(2e7, 4e8, ONE), accuracy.Point(1e6, 1e7, ONE)])
         for v in values
     ]
+    maps = {value: (range(1, 161), np.arange(160 * 29).reshape(160, 29)) for value in values[:6]}
     kept = {ratio: {value: [8.0] * 163 for value in values} for ratio in (0.5, 0.9)}
     stages = {value: dict.fromkeys(STAGES, ONE) for value in values}
     ratios = {stage: {value: {0.0: ONE, 0.5: ONE} for value in values} for stage in STAGES[1:]}
@@ -110,6 +111,7 @@ def all_figures(strengths: int, width: float) -> list[Figure]:
     return [
         curves.curves([panel(strengths)], columns=2, width=width),
         gamma.distributions([row] * strengths, edges, gamma.log_bins([[1.0]]), width=width),
+        gamma_history.over_epochs(maps, width=width),
         channels.kept([f"layer{i}.bn" for i in range(163)], [16] * 163, kept, width=width),
         accuracy.stages(stages, **scale),
         accuracy.ratios(ratios, **scale),

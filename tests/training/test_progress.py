@@ -10,13 +10,15 @@ import termios
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from torch import nn
 
 from netslim.data import InMemoryData, synthetic
 from netslim.measure.environment import describe_run
+from netslim.method.scale_bins import EDGES
 from netslim.training.classification import SlimmingTask
 from netslim.training.progress import EpochSeed, History
 
@@ -62,7 +64,7 @@ def test_a_terminal_gets_one_bar_with_epoch_loss_accuracy_and_dead_scales(tmp_pa
     assert seen.count(b"\n") == 1
 
 
-def fitted(folder: Path, epochs: int, checkpoint: Path | None, noise: int) -> tuple[nn.Module, Path]:
+def fitted(folder: Path, epochs: int, checkpoint: Path | None, noise: int, *more: Callback) -> tuple[nn.Module, Path]:
     """A network with dropout after `epochs`, from the checkpoint if given; `noise` disturbs the global generator."""
     torch.manual_seed(7)
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 4))
@@ -71,7 +73,7 @@ def fitted(folder: Path, epochs: int, checkpoint: Path | None, noise: int) -> tu
     data = InMemoryData(source, title="a set", mean=[0.5] * 3, std=[0.25] * 3, batch_size=32)
     trainer = Trainer(
         max_epochs=epochs,
-        callbacks=[EpochSeed(0)],
+        callbacks=[EpochSeed(0), *more],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -98,3 +100,17 @@ def test_the_seconds_of_an_interrupted_attempt_are_added():
     second.load_state_dict(first.state_dict())
     assert 7.0 <= second.earlier < 8.0
     assert 107.0 <= describe_run("netslim")(earlier=100.0 + second.earlier)["seconds"] < 109.0
+
+
+def test_every_epoch_has_the_histogram_of_its_scales_and_a_resumed_run_those_of_the_whole(tmp_path: Path) -> None:
+    whole, first, second, unknown = (History() for _ in range(4))
+    net, _ = fitted(tmp_path, 3, None, 1, whole)
+    sizes = np.abs(net[2].weight.detach().numpy())
+    assert whole.gammas[-1] == np.histogram(sizes, [0.0, *EDGES, np.inf])[0].tolist()
+    _, checkpoint = fitted(tmp_path, 2, None, 1, first)
+    fitted(tmp_path, 3, checkpoint, 2, second)
+    assert second.gammas == whole.gammas
+    assert [sum(counts) for counts in whole.gammas] == [16] * 3
+    older = {key: value for key, value in first.state_dict().items() if key != "gammas"}
+    unknown.load_state_dict(older)
+    assert unknown.gammas == [[], []]

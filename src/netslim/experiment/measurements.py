@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from netslim.method.scale_bins import BINS
+
 AUTO = math.inf  # the λ that a training finds itself; "auto" wherever it is written
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
@@ -230,6 +232,14 @@ def check_epochs(rows: Sequence[Mapping[str, int | float]], metric: Metric) -> N
             raise ValueError(f"epochs[{number}] has no 'epoch' or neither train_{metric.name} nor val_{metric.name}")
         if odd := [key for key, value in row.items() if not math.isfinite(value)]:
             raise ValueError(f"epochs[{number}]: {odd[0]} is {row[odd[0]]}, not a finite number")
+
+
+def check_histograms(history: Sequence[Sequence[int]], epochs: int) -> None:
+    """There is none, or one of every epoch, with a number for every bin or with none."""
+    if history and len(history) != epochs:
+        raise ValueError(f"gamma_history has {len(history)} epochs, there are {epochs}")
+    if odd := [number for number, counts in enumerate(history) if len(counts) not in (0, BINS)]:
+        raise ValueError(f"gamma_history[{odd[0]}] has {len(history[odd[0]])} bins, not {BINS}")
 
 
 def schema_error(path: Path, fault: str) -> ValueError:

@@ -32,6 +32,7 @@ from netslim.experiment.measurements import (
     as_read,
     check_epochs,
     check_finite,
+    check_histograms,
     check_positive,
     check_removed,
     schema_error,
@@ -65,7 +66,8 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
 
     ``budget``: how far the penalty alone could move a γ; None where the optimiser's steps do not tell, or where the
     penalty ended earlier than the training. ``train_macs``: multiply-adds of all its steps. ``cut``: what is left of a
-    network that got smaller meanwhile; the test is that of the small one. ``scales``: γ by layer.
+    network that got smaller meanwhile; the test is that of the small one. ``scales``: γ by layer. ``gamma_history``: of
+    every epoch, how many |γ| are in each bin of method/scale_bins.py; [] for an epoch of which that is not known.
     """
 
     network: str
@@ -79,10 +81,12 @@ class TrainRecord(StageRecord, kw_only=True, omit_defaults=True):
     cut: Cut | None = None
     run: Run
     scales: dict[str, list[float]] = {}
+    gamma_history: list[list[AtLeast0]] = []
 
     def __post_init__(self) -> None:
         check_positive(self, "budget")
         check_epochs(self.epochs, self.metric)
+        check_histograms(self.gamma_history, len(self.epochs))
 
 
 class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):

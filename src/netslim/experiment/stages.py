@@ -142,6 +142,7 @@ def _train(job: Job, folder: Path, done: Done) -> TrainRecord:
         data=getattr(images, "title", type(images).__name__),
         classes=images.num_classes,
         budget=None if cuts or job.auto else _budget(job, module, history.rates),
+        gamma_history=history.gammas,
         cut=cuts[0] if cuts else None,
         **left,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from netslim.method.scale_bins import BINS, EDGES
 from netslim.modules import bn_layers
 
 
@@ -61,3 +62,16 @@ def dead_share(scales: Sequence[Tensor], below: Sequence[float] = (1e-4, 1e-3, 1
     sizes = torch.cat([gamma.detach().abs().flatten() for gamma in scales])
     counts = torch.stack([(sizes < limit).sum() for limit in below]).tolist()
     return {limit: count / sizes.numel() for limit, count in zip(below, counts, strict=True)}
+
+
+def histogram(scales: Sequence[Tensor]) -> list[int]:
+    """How many |γ| are in each bin of scale_bins.py. One synchronisation with the device.
+
+    >>> counts = histogram([torch.tensor([0.0, -1e-9, 0.5]), torch.tensor([-100.0])])
+    >>> counts[0], counts[-1], sum(counts)
+    (2, 1, 4)
+    """
+    sizes = torch.cat([gamma.detach().abs().flatten() for gamma in scales]).cpu() if scales else torch.empty(0)
+    places = torch.bucketize(sizes.double(), torch.tensor(EDGES, dtype=torch.float64), right=True)
+    counts: list[int] = torch.bincount(places, minlength=BINS).tolist()
+    return counts

@@ -17,7 +17,7 @@ from pathlib import Path
 from netslim import files
 from netslim.experiment import paths
 from netslim.experiment.records import FinishedJob, SweepRecord
-from netslim.report import controls, results, table, unfinished
+from netslim.report import controls, gamma_history, results, table, unfinished
 from netslim.report.render import images, latex, markdown, page, terminal
 from netslim.report.render.document import Document, Picture
 from netslim.report.render.images import Image
@@ -29,8 +29,9 @@ def build(*sweeps: Path, formats: Sequence[str] = (), width: float = 3.35) -> Pa
     """Write ``<sweep>/report/`` from what is recorded in the folder of a sweep.
 
     Writes `index.html` (self-contained), `report.md`, `summary.tex`, `figures/*.png`, and as tidy tables `results.csv`
-    (jobs), `epochs.csv` and `scales.csv` (γ). They hold no time, date or machine, so the same results give the same
-    bytes, however often the sweep was interrupted.
+    (jobs), `epochs.csv`, `scales.csv` (γ) and, where it was recorded, `gamma-history.csv` (γ over
+    epochs). They hold no time, date or machine, so the same results give the same bytes, however often the sweep was
+    interrupted.
 
     Args:
         sweeps: the folder, outputs/<name>. Of several, `outputs/a` and `outputs/b`, the report is in `outputs/a+b`.
@@ -112,6 +113,8 @@ def _write_numbers(folder: Path, groups: Sequence[Group]) -> None:
     files.write_text(folder / "epochs.csv", table.to_csv(table.epochs(labelled)))
     rows = (row for label, train in trained.values() for row in table.scales(train, label))
     files.write_text(folder / "scales.csv", table.to_csv(rows))
+    if history := [row for label, train in trained.values() for row in gamma_history.rows(train, label)]:
+        files.write_text(folder / gamma_history.FILE, table.to_csv(history))
 
 
 def _write_text(folder: Path, document: Document, drawn: dict[str, Image]) -> None:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from netslim.data.order import epoch_seed
+from netslim.method.scales import all_scales, histogram
 from netslim.training.task import ACCURACY, Metric
 
 log = logging.getLogger("netslim")
@@ -51,14 +52,16 @@ def about(seconds: float) -> str:
 class History(Callback):
     """One row of numbers per epoch, kept in the checkpoint, so that a resumed run has the curves of the whole.
 
-    A row holds what the task logs of loss and metric, and the shares of small and of dead γ. ``rates`` adds up the
-    learning rate of every optimiser step, for the shrinkage budget; ``earlier`` are the seconds that earlier attempts
-    took, as far as their epochs count.
+    A row holds what the task logs of loss and metric, and the shares of small and of dead γ. ``gammas`` has for every
+    epoch the histogram of |γ|, [] for one of a checkpoint that has none. ``rates`` adds up the learning rate of every
+    optimiser step, for the shrinkage budget; ``earlier`` are the seconds that earlier attempts took, as far as their
+    epochs count.
     """
 
     def __init__(self, metric: Metric = ACCURACY) -> None:
         self.metric = metric
         self.rows: list[dict[str, float]] = []
+        self.gammas: list[list[int]] = []
         self.rates = self._rate = self.earlier = 0.0
         self._validated = -1  # the epoch of the last validation
         self._started = time.monotonic()
@@ -83,13 +86,16 @@ class History(Callback):
                 "lower optimizer.lr or lambda"
             )
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._rate, **row})
+        self.gammas.append(histogram(all_scales(pl_module)))
         pl_module.log("learning_rate", self._rate, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "rates": self.rates, "seconds": self.earlier + time.monotonic() - self._started}
+        seconds = self.earlier + time.monotonic() - self._started
+        return {"rows": self.rows, "gammas": self.gammas, "rates": self.rates, "seconds": seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.rates, self.earlier = state_dict["rows"], state_dict["rates"], state_dict["seconds"]
+        self.gammas = state_dict.get("gammas", [[] for _ in self.rows])
 
 
 class EpochSeed(Callback):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from statistics import median
 
+import numpy as np
+
 from netslim.experiment.records import TrainRecord
-from netslim.report import formats
+from netslim.method.scale_bins import bins_under
+from netslim.report import formats, gamma_history
 from netslim.report.figures import gamma
+from netslim.report.figures.gamma_history import over_epochs
 from netslim.report.render.document import Block, Picture, Points, Section, Table, Text
 from netslim.report.results import SMALL, Group, mean_std, scales, share_under
 
 START = 0.5  # γ of a new network, in the paper
 LAB = (1e-5, 1e-4)
+MAPS = 6  # λ of which |γ| over the epochs is drawn
 AUTHORS = 65987.0  # Σlr/(1 − momentum) of the authors' schedule: 160 epochs of 782 steps, lr 0.1, 0.01, 0.001
 BUDGET = (
     "The shrinkage budget of a λ is λ·Σlr/(1 − momentum) over all optimiser steps: the distance that the penalty alone "
@@ -33,6 +38,7 @@ def distributions(group: Group) -> list[Section]:
     ]
     if known:
         blocks += [_picture(group, known), _shares(known)]
+    blocks += _over_epochs(group, trained)
     blocks += [_budgets(group), *_advice(group)]
     return [Section(f"Scaling Factor Distribution of λ = {_names(group.lambdas)}", blocks)]
 
@@ -59,6 +65,37 @@ def _picture(group: Group, known: dict[float, list[TrainRecord]]) -> Picture:
         f"every λ; counts on a logarithmic scale. On the right |γ| under {gamma.SMALLEST:g} is in the first bin.",
         data="scales.csv",
     )
+
+
+def _over_epochs(group: Group, trained: Mapping[float, Sequence[TrainRecord]]) -> list[Block]:
+    """Heat maps of the first seed with a history: of every λ, or of MAPS of them, the first and the last included."""
+    found = {s: record for s, records in trained.items() for record in reversed(records) if gamma_history.has(record)}
+    if not found:
+        return []
+    names, last = list(found), len(found) - 1
+    if len(found) > MAPS:
+        names = [names[round(place * last / (MAPS - 1))] for place in range(MAPS)]
+    maps = {strength: gamma_history.known(found[strength]) for strength in names}
+    said = [f"{formats.label(strength)}: {_moved(*shown)}" for strength, shown in maps.items()]
+    return [
+        Picture(
+            name=group.file("gamma-history"),
+            draw=partial(over_epochs, maps),
+            alt=f"Heat maps of |γ| over the epochs, a panel per λ. Share of |γ| under 1e-2. {' '.join(said)}",
+            caption=f"|γ| over the epochs of the sparsity training with seed {_seeds(found.values())}: the deeper the "
+            "colour, the more γ (on a logarithmic scale); the lowest row holds all under 1e-4.",
+            data=gamma_history.FILE,
+        )
+    ]
+
+
+def _seeds(records: Iterable[TrainRecord]) -> str:
+    return formats.listing([str(seed) for seed in sorted({record.seed or 0 for record in records})])
+
+
+def _moved(epochs: Sequence[int], counts: np.ndarray) -> str:
+    shares = 100 * counts[:, : bins_under(1e-2)].sum(axis=1) / counts.sum(axis=1)
+    return f"{shares[0]:.1f} % after epoch {epochs[0]}, {shares[-1]:.1f} % after epoch {epochs[-1]}."
 
 
 def _thresholds(group: Group, strength: float) -> dict[float, float]:

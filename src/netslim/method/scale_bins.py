@@ -1,0 +1,18 @@
+"""The bins in which |γ| is counted after every epoch: six per decade from 1e-4 to 10^½, and one open bin at each end.
+
+Without torch: a report reads them too.
+"""
+
+from __future__ import annotations
+
+EDGES = tuple(10 ** (place / 6) for place in range(-24, 4))  # bin i holds EDGES[i - 1] <= |γ| < EDGES[i]
+BINS = len(EDGES) + 1
+
+
+def bins_under(bound: float) -> int:
+    """How many of the first bins are under an edge.
+
+    >>> bins_under(1e-4), bins_under(1e-2), BINS
+    (1, 13, 29)
+    """
+    return EDGES.index(bound) + 1
