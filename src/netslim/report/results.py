@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import statistics
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -38,8 +39,11 @@ def mean_std(values: Iterable[float]) -> MeanStd | None:
     known = list(values)
     if not known:
         return None
-    std = statistics.stdev(known) if len(known) > 1 else None
-    return MeanStd(statistics.fmean(known), std, len(known))
+    mean, n = statistics.fmean(known), len(known)
+    if n == 1:
+        return MeanStd(mean, None, n)
+    apart = math.dist(known, [mean] * n) if len(set(known)) > 1 else 0.0  # of equal values the mean may be rounded
+    return MeanStd(mean, apart / math.sqrt(n - 1), n)
 
 
 # Where a job is tested, in order. Each training is tested at its last epoch only.

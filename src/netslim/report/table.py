@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 
 from netslim.experiment.measurements import as_written
@@ -99,10 +100,8 @@ def to_csv(rows: Iterable[Row]) -> str:
     The columns are those that any row has.
     """
     text, known = io.StringIO(), list(rows)
-    columns = list(dict.fromkeys(column for cells in known for column in cells))
+    columns = list(dict.fromkeys(itertools.chain.from_iterable(known)))
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([columns] if columns else [])
-    for cells in known:
-        values = (cells.get(column) for column in columns)
-        writer.writerow([repr(value) if isinstance(value, float) else value for value in values])
+    writer.writerows(map(cells.get, columns) for cells in known)
     return text.getvalue()

@@ -32,6 +32,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # no ticks are above a panel: matplotlib need not look for them
     "lines.linewidth": 1.8,
     "legend.frameon": False,
     "figure.facecolor": GROUND,
