@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from netslim.report import formats
 from netslim.report.figures import canvas, palette
@@ -128,4 +128,4 @@ def _log(ax: Axes, name: str) -> None:
     ax.set_xlabel(f"{name} (log)")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formats.short(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.minorticks_off()

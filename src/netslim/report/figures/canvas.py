@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import TightLayoutEngine
 
 from netslim.report.figures.palette import GRID, GROUND, INK, QUIET
 from netslim.report.results import MeanStd
@@ -20,6 +21,7 @@ MOST = 8  # entries of a legend; of more λ only every so many is named
 STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "text.color": INK,
+    "text.hinting": "none",  # as in SVG; at the resolution of the PNG there is nothing to hint
     "text.parse_math": False,  # a name from a record is no formula
     "axes.labelcolor": INK,
     "axes.edgecolor": QUIET,
@@ -28,6 +30,8 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
+    "xtick.bottom": False,
+    "ytick.left": False,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -55,6 +59,22 @@ def drawn(figure: Callable[..., Figure]) -> Callable[..., Figure]:
     return wrapper
 
 
+class Layout(TightLayoutEngine):
+    """Panels as large as their labels leave room for, and above them a strip as high as the legend.
+
+    The panels are measured once: most of the time of a small figure goes into that.
+    """
+
+    def execute(self, fig: Figure) -> None:
+        grid, panels = fig.axes[0].get_gridspec(), fig.get_figheight()
+        grid.tight_layout(fig, pad=0.5)
+        height = panels + sum(legend.get_window_extent().height for legend in fig.legends) / fig.dpi
+        fig.set_figheight(height)
+        room = grid.get_subplot_params(fig)
+        grid.update(bottom=room.bottom * panels / height, top=room.top * panels / height)
+        fig.subplots_adjust()  # moves the panels to where the grid has them
+
+
 def style(width: float) -> AbstractContextManager[None]:
     """matplotlib's settings while a figure of that width is made, and while it is saved."""
     size = type_size(width)
@@ -70,10 +90,12 @@ def panels(number: int, columns: int, *, width: float, height: float, **share: A
     """A figure of ``number`` panels, each ``height`` inches; at a narrow width they are one column."""
     columns = columns if width >= NARROW else 1
     rows = -(-number // columns)
-    figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(width, height * rows), layout=Layout())
     axes = figure.subplots(rows, columns, squeeze=False, **share).ravel().tolist()
     for spare in axes[number:]:
         spare.remove()
+    for ax in axes[:number]:
+        ax.locator_params(nbins=5)  # of a figure, ticks take the most time
     return figure, axes[:number]
 
 

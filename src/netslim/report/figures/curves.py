@@ -36,7 +36,7 @@ def curves(panels: Sequence[Panel], *, columns: int, width: float) -> Figure:
         for strength, (epochs, values) in panel.curves.items():
             _line(ax, epochs, values, panel.scale, strength, strengths)
         ax.set(title=panel.title, xlabel="epoch", ylabel=panel.ylabel)
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     canvas.legend(figure, axes)
     return figure
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib import rc_context
@@ -20,6 +25,11 @@ from netslim.report.render.document import Picture
 WIDE, NARROW = 8.2, 3.6  # inches: on a desk and on paper, and on a phone
 DPI = 200
 FORMATS = ("pdf", "png", "svg")
+OPTIONS: dict[str, Any] = {
+    "pdf": {"metadata": {"CreationDate": None}},
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1, "compress_type": zlib.Z_RLE}},  # fast
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+}
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # else a line per table of a font that goes into a PDF
 
 
@@ -37,6 +47,19 @@ class Image:
         return {f"#{code}" for code in re.findall(r"var\(--c([0-9a-f]{6}),", self.wide + self.narrow)}
 
 
+@contextmanager
+def garbage_later() -> Iterator[None]:
+    """No search for garbage meanwhile: a figure is many thousand objects in cycles, and all of them live."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@garbage_later()
 def image(picture: Picture) -> Image:
     wide = picture.draw(width=WIDE)
     return Image(
@@ -56,14 +79,13 @@ def inline(figure: Figure, salt: str) -> Markup:
     head, body = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     body = re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c\2, #\2)", body)
-    body = re.sub(r"(\.\d\d)\d+", r"\1", body)  # a hundredth of a point
+    body = re.sub(r"(?<=\.\d\d)\d+", "", body)  # a hundredth of a point
     return Markup(re.sub(r"\n\s*", "\n", f"{head}>{body}").strip())  # matplotlib has escaped the text in it
 
 
 def save(figure: Figure, format: str, *, salt: str = "netslim") -> bytes:
     """A figure as a file of one of FORMATS: no time, no random identifier; text stays text."""
     canvas_of = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}[format](figure)
-    nothing = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
     figure.dpi = DPI
     with (
@@ -71,5 +93,5 @@ def save(figure: Figure, format: str, *, salt: str = "netslim") -> bytes:
         rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "pdf.fonttype": 42}),
     ):
         # not savefig, which draws a figure twice
-        getattr(canvas_of, f"print_{format}")(buffer, metadata=nothing[format])
+        getattr(canvas_of, f"print_{format}")(buffer, **OPTIONS[format])
     return buffer.getvalue()
