@@ -38,7 +38,7 @@ def _rows(values: Mapping[float, Mapping[str, MeanStd | None]], metric: str, sca
     middles = [place * (len(values) + 0.8) + (len(values) - 1) / 2 for place in range(len(names))]
     ax.set_yticks(middles, names, color=palette.INK)
     ax.set(ylim=(middles[-1] + len(values) / 2 + 0.3, -0.8), xlabel=metric)
-    ax.margins(x=0.12)
+    ax.margins(x=0.15)
     ax.grid(visible=False, axis="y")
     canvas.legend(figure, [ax])
     return figure

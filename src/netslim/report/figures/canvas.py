@@ -67,6 +67,7 @@ class Layout(TightLayoutEngine):
 
     def execute(self, fig: Figure) -> None:
         grid, panels = fig.axes[0].get_gridspec(), fig.get_figheight()
+        assert grid is not None, "the panels of `panels` are in a grid"
         grid.tight_layout(fig, pad=0.5)
         height = panels + sum(legend.get_window_extent().height for legend in fig.legends) / fig.dpi
         fig.set_figheight(height)
