@@ -30,8 +30,6 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "xtick.bottom": False,
-    "ytick.left": False,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
