@@ -48,10 +48,10 @@ def _over_strengths(
     values: Mapping[float, Mapping[str, MeanStd | None]], metric: str, scale: float, width: float
 ) -> Figure:
     figure, (ax,) = canvas.panels(1, 1, width=width, height=3.0)
-    strengths = list(values)
-    for index, stage in enumerate(next(iter(values.values()))):
+    strengths, stages = list(values), list(next(iter(values.values())))
+    for index, stage in enumerate(stages):
         known = {place: cells[stage] for place, cells in enumerate(values.values()) if cells[stage]}
-        look = palette.series(index, 4) | {"linestyle": "none"}
+        look = palette.series(index, len(stages)) | {"linestyle": "none"}
         canvas.points(ax, known, scale, label=stage, **look)  # type: ignore[arg-type]
     shown = range(0, len(strengths), -(-len(strengths) // int(width)))
     ax.set_xticks(list(shown), [formats.strength(strengths[place]) for place in shown])
