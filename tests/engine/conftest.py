@@ -200,8 +200,9 @@ def everything(value: Any, seen: dict[int, Any]) -> Any:
     """An object as plain values: which objects it is made of, and what they hold."""
     if isinstance(value, Tensor):
         numbers = None if is_lazy(value) or value.is_meta else value.detach().clone()
-        return id(value), value._version, value.requires_grad, everything(value.grad, seen), numbers
-    if id(value) in seen or isinstance(value, (type, int, float, str, bytes, type(None))):
+        grad = everything(value.grad, seen) if value.is_leaf else None
+        return id(value), value._version, value.requires_grad, grad, numbers
+    if id(value) in seen or isinstance(value, (type, int, float, str, bytes, type(None), random.SystemRandom)):
         return id(value) if id(value) in seen else value
     seen[id(value)] = value
     if isinstance(value, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ def suppress_success() -> Iterator[None]:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """``netslim WORDS``: a sweep in a process of its own, as it forks, and this one may have run backward passes, whose
+    threads do not fork; one job in this one."""
+    if "-m" in words:
+        subprocess.run([sys.executable, "-m", "netslim", *words], check=True)
+        return
     GlobalHydra.instance().clear()
     ending.started.clear()
     monkeypatch.setattr(sys, "argv", ["netslim", *words])

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from netslim.method.auto_strength import START, check_auto, has_died, last_to_die, next_strength, to_hold
 from netslim.method.scales import dead, share_of_dead
 
-layers = st.lists(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=8), min_size=1, max_size=4)
+# Nothing so small that its product with a factor or with 1 % is no normal number: there processes differ.
+sizes = st.floats(-2, 2, width=32).map(lambda x: x if abs(x) > 1e-30 else 0.0)
+layers = st.lists(st.lists(sizes, min_size=1, max_size=8), min_size=1, max_size=4)
 
 
 def tensors(values: list[list[float]]) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import numpy as np
@@ -141,6 +142,18 @@ def test_of_fifty_lambdas_the_legend_names_some_and_the_last() -> None:
     assert len(names) <= canvas.MOST
     assert names[0] == "λ = 0"
     assert names[-1] == "λ = 6.125e-3"
+
+
+def test_numbers_in_words_are_whole_and_those_of_places_are_not() -> None:
+    svg = images.inline(titled("λ = 6.125e-3"), "a figure")
+    assert ">λ = 6.125e-3<" in svg
+    assert not re.search(r' d="[^"]*\.\d\d\d', svg)
+
+
+def titled(title: str) -> Figure:
+    figure = Figure(figsize=(2, 2))
+    figure.subplots().set_title(title)
+    return figure
 
 
 def test_one_epoch_is_a_dot() -> None:

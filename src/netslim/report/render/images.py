@@ -79,7 +79,8 @@ def inline(figure: Figure, salt: str) -> Markup:
     head, body = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     body = re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c\2, #\2)", body)
-    body = re.sub(r"(?<=\.\d\d)\d+", "", body)  # a hundredth of a point
+    body = re.sub(r">[^<>\n]+<", lambda label: label[0].replace(".", "\0"), body)  # numbers in words stay whole
+    body = re.sub(r"(?<=\.\d\d)\d+", "", body).replace("\0", ".")  # a hundredth of a point
     return Markup(re.sub(r"\n\s*", "\n", f"{head}>{body}").strip())  # matplotlib has escaped the text in it
 
 
