@@ -11,6 +11,7 @@ import functools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType, GenericAlias, ModuleType
 from typing import Any
 
 import numpy as np
@@ -202,7 +203,8 @@ def everything(value: Any, seen: dict[int, Any]) -> Any:
         numbers = None if is_lazy(value) or value.is_meta else value.detach().clone()
         grad = everything(value.grad, seen) if value.is_leaf else None
         return id(value), value._version, value.requires_grad, grad, numbers
-    if id(value) in seen or isinstance(value, (type, int, float, str, bytes, type(None), random.SystemRandom)):
+    plain = (type, FunctionType, ModuleType, GenericAlias, int, float, str, bytes, type(None), random.SystemRandom)
+    if id(value) in seen or isinstance(value, plain):
         return id(value) if id(value) in seen else value
     seen[id(value)] = value
     if isinstance(value, dict):
