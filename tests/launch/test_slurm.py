@@ -133,7 +133,7 @@ def running(outputs: Path, strength: str) -> dict[str, object]:
     if not list(outputs.glob(f"lab4_digits/train_lambda={strength}_*/last.ckpt")):
         return {}
     statuses = [json.loads(path.read_text()) for path in outputs.glob("lab4_digits/logs/status/*/*.json")]
-    return next(status for status in statuses if f"lambda={strength} " in status["command"])
+    return next(status for status in statuses if f"lambda={strength} " in status.get("command", ""))
 
 
 def said(outputs: Path) -> str:
