@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netslim.experiment.records import FinetuneRecord, FinishedJob, Test
-from netslim.report import results
+from netslim.report import gammas, results
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -145,8 +145,8 @@ def test_trainings_shared_by_ratios_count_once(job: FinishedJob) -> None:
 
 
 def test_share_of_scales_under_a_bound_uses_absolute_values(job: FinishedJob) -> None:
-    assert sorted(results.scales(job.train)) == [0.0005, 0.005, 0.25, 0.5]
-    assert [results.share_under(job.train, bound) for bound in (1e-4, 1e-3, 1e-2)] == [0.0, 0.25, 0.5]
+    assert sorted(gammas.scales(job.train)) == [0.0005, 0.005, 0.25, 0.5]
+    assert [gammas.share_under(job.train, bound) for bound in (1e-4, 1e-3, 1e-2)] == [0.0, 0.25, 0.5]
 
 
 def test_file_names_stay_short_and_apart(job: FinishedJob) -> None:

@@ -132,8 +132,16 @@ class Group:
         return [job for job in self.jobs if job.strength == strength and job.ratio == ratio]
 
     def trained(self, strength: float) -> list[TrainRecord]:
-        """The sparsity trainings of one λ, one per seed: jobs of several ratios share them."""
-        return list({job.train.name: job.train for job in self.jobs if job.strength == strength}.values())
+        """The sparsity trainings of one λ, one per seed: of the jobs with the smallest network, where each ratio has
+        its own (schedule=gradual); else all share them."""
+        jobs = [job for job in self.jobs if job.strength == strength]
+        smallest = min(jobs, key=lambda job: job.cut.small.macs).ratio
+        found = [job for job in jobs if job.ratio == smallest or not self.trains_for_ratios]
+        return list({job.train.name: job.train for job in found}.values())
+
+    @property
+    def trains_for_ratios(self) -> bool:
+        return len({job.train.name for job in self.jobs}) > len({(job.strength, job.seed) for job in self.jobs})
 
     def finetunings(self, strength: float, ratio: float) -> list[FinetuneRecord]:
         return [job.finetune for job in self.at(strength, ratio) if job.finetune]
@@ -266,14 +274,3 @@ def curve(trained: Sequence[Trained], metric: str) -> tuple[list[int], list[Mean
     tables = [{int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch} for record in trained]
     epochs = sorted(set(tables[0]).intersection(*tables)) if tables else []
     return epochs, [s for epoch in epochs if (s := mean_std(table[epoch] for table in tables))]
-
-
-def scales(train: TrainRecord) -> list[float]:
-    """|γ| of all BatchNorm layers of one trained network, as one list."""
-    return [abs(value) for layer in train.scales.values() for value in layer]
-
-
-def share_under(train: TrainRecord, bound: float) -> float:
-    """Share of the |γ| strictly under ``bound``, 0..1; nan when the record has no γ."""
-    values = scales(train)
-    return sum(value < bound for value in values) / len(values) if values else float("nan")

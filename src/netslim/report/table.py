@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from netslim.experiment.measurements import as_written
 from netslim.experiment.records import ControlRecord, Epoch, FinishedJob, TrainRecord
-from netslim.report.results import RECOVERED, SMALL, final, share_under, tests
+from netslim.report.gammas import share_under
+from netslim.report.results import RECOVERED, SMALL, final, tests
 
 Row = dict[str, str | int | float | None]
 COLUMN = {

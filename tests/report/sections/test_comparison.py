@@ -90,3 +90,12 @@ def test_a_report_of_both_methods_is_made(jobs: list[FinishedJob]) -> None:
     page = str(document(results.groups(jobs), sweeps=[], unfinished=[]))
     assert "at the end" in page
     assert "after gradual slimming" in page
+
+
+def test_trainings_of_several_ratios_are_not_averaged(job: FinishedJob) -> None:
+    deep = gradual(job, 0.0, 9000)
+    assert deep.train.cut
+    larger = replace(deep.train.cut, small=Size(params=500, macs=3000))
+    shallow = replace(deep, ratio=0.5, train=replace(deep.train, name="another", cut=larger))
+    assert results.Group("", [shallow, deep]).trained(0.0) == [deep.train]
+    assert results.Group("", [replace(shallow, train=deep.train), deep]).trained(0.0) == [deep.train]

@@ -13,8 +13,9 @@ from netslim.method.scale_bins import bins_under
 from netslim.report import formats, gamma_history
 from netslim.report.figures import gamma
 from netslim.report.figures.gamma_history import over_epochs
+from netslim.report.gammas import scales, share_under
 from netslim.report.render.document import Block, Picture, Points, Section, Table, Text
-from netslim.report.results import SMALL, Group, mean_std, scales, share_under
+from netslim.report.results import SMALL, Group, mean_std
 
 START = 0.5  # γ of a new network, in the paper
 LAB = (1e-5, 1e-4)

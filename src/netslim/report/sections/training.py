@@ -32,6 +32,8 @@ def accuracy_over_epochs(group: Group) -> list[Section]:
         "Look for what the penalty costs while it acts: a curve of λ > 0 that stays close to λ = 0 pays little for its "
         "sparsity, one that falls behind pays for it here."
     )
+    if group.trains_for_ratios:
+        text += " Each ratio has a training of its own; this is the one that led to the smallest network."
     if last:
         text += f" At the last epoch the {name} is {last}."
     source = Text("In the paper: equation 1, and “Training with Sparsity” in section 4.3.", quiet=True)

@@ -12,7 +12,8 @@ from functools import cached_property
 from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import FinishedJob, Layer, Test
 from netslim.report import formats, intervals
-from netslim.report.results import STAGES, Group, mean_std, scales, share_under, tests
+from netslim.report.gammas import scales, share_under
+from netslim.report.results import STAGES, Group, mean_std, tests
 
 DEAD = 1e-2  # |γ| under it counts as dead here
 LEAST = 0.1  # a smaller ratio is not worth a try
