@@ -15,6 +15,8 @@ from netslim.engine.ops.channel_ids import Ids, Weight, shrink
 from netslim.engine.trace.tape import Tape, unread_aliases
 from netslim.modules import Network
 
+LONG = 4096  # places: few layers are so wide, but a flattened map has as many, and each channel many times
+
 
 def build(network: Network, tape: Tape, scattering: Mapping[str, str]) -> Graph:
     """The graph of what is on the tape. scattering: as in ``Graph``."""
@@ -42,13 +44,24 @@ class Builder:
         self._whole: set[str] = set()
 
     def per_channel(self, ins: list[Tensor], zero: str, tied: list[bool] | None = None, norm: str = "") -> Tensor:
+        tied, places = tied or [True] * len(ins), None
+        if len(ins[0]) > LONG and all(tied) and not norm:
+            ins, places = self._distinct(ins)
         out = self.ids.fresh(len(ins[0]))
-        flow = PerChannel(self.position, out, ins, zero, tied or [True] * len(ins), norm)
+        flow = PerChannel(self.position, out, ins, zero, tied, norm, places)
         for line, together in zip(ins, flow.tied, strict=True):
             if together and not norm:
                 self.ids.tie(out, line)
         self._add(flow)
-        return out
+        return flow.whole(out)
+
+    def _distinct(self, ins: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The lines with each combination of ids once, and for each of their places which one it has."""
+        places = torch.zeros_like(ins[0])
+        for line in ins:
+            _, places = (places * self.ids.count + line).unique(return_inverse=True)
+        first = torch.empty(int(places.max()) + 1, dtype=torch.long).scatter_(0, places, torch.arange(len(places)))
+        return [line[first] for line in ins], places
 
     def all_to_all(self, ins: Tensor, rows: int, bias: bool) -> Tensor:
         out = self.ids.fresh(len(ins) * rows).reshape(len(ins), rows)

@@ -15,6 +15,7 @@ class PerChannel:
     zero: when out[i] is zero whatever the network's input: "all" ins are, "any" of them is, the "first" is, or "never".
     tied: for each input whether it must have the same channels as out (False: broadcast, or selected by a BN).
     norm: the BN layer's name; its out[i] is zero exactly where γ[i] and β[i] were removed.
+    places: where the line repeats its channels, as that of a flattened map: which i each of its places is.
     """
 
     position: int
@@ -23,6 +24,11 @@ class PerChannel:
     zero: str
     tied: list[bool]
     norm: str = ""
+    places: Tensor | None = None
+
+    def whole(self, line: Tensor) -> Tensor:
+        """One of the lines, with all its places."""
+        return line if self.places is None else line[self.places]
 
     @property
     def free(self) -> list[Tensor]:

@@ -90,10 +90,11 @@ class Promises:
         if flow.norm and not flow.tied[0]:
             return self._selecting_norm(flow, ins[0])
         lead = flow.tied.index(True) if any(flow.tied) else 0
-        positions = self._locate(ins[lead], flow.ins[lead])
-        if any(not torch.equal(mine, theirs[positions]) for mine, theirs in zip(ins, flow.ins, strict=True)):
+        dense = [flow.whole(line) for line in flow.ins]
+        positions = self._locate(ins[lead], dense[lead])
+        if any(not torch.equal(mine, theirs[positions]) for mine, theirs in zip(ins, dense, strict=True)):
             raise Deviation("its inputs hold different channels")
-        return flow.out[positions]
+        return flow.whole(flow.out)[positions]
 
     def _selecting_norm(self, flow: PerChannel, line: Tensor) -> Tensor:
         alive = self.exist[flow.out]
