@@ -1,21 +1,18 @@
 """``export=``: files at the end of a job. Oracle: the saved slim network, run in PyTorch and counted."""
 
-import sys
 from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 import netslim
 from netslim.experiment import paths
 from netslim.experiment.findings import ExportRecord
 from netslim.experiment.records import JobRecord, read
-from netslim.launch import app as command
-from netslim.launch import ending
 from netslim.measure import export
 from netslim.nets import VGG
+from tests.commands import call
 
 WORDS = [
     "data=synthetic", "data.source.size=8", "data.source.train=64", "data.val_size=8", "logger=none", "name=lab",
@@ -24,11 +21,7 @@ WORDS = [
 
 
 def run(outputs: Path, *words: str) -> None:
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *WORDS, f"outputs={outputs}", *words])
-        command.main()
+    call(*WORDS, f"outputs={outputs}", *words)
 
 
 def test_a_job_ends_in_files_and_a_table(tmp_path, capsys):

@@ -1,12 +1,9 @@
 """A whole small sweep through the command's entry point. Oracles: accuracy and stages counted by hand, events read."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -14,26 +11,12 @@ import netslim
 from netslim import files
 from netslim.data import InMemoryData, digits
 from netslim.experiment import paths
-from netslim.launch import app as command
-from netslim.launch import ending
 from netslim.nets import VGG
 from netslim.training.progress import History
+from tests.commands import call as run
 
 LAYERS = [16, 16, "M", 32, 32, "M", 64, 64]
 LAB = ["experiment=lab4_digits", "net.layers=[16,16,M,32,32,M,64,64]", "method=paper"]  # narrow, one shot: in seconds
-
-
-def run(*words: str) -> None:
-    """``netslim WORDS``: a sweep in a process of its own (it forks), one job in this one."""
-    if "-m" in words:
-        if code := subprocess.run([sys.executable, "-m", "netslim", *words]).returncode:
-            raise SystemExit(code)
-        return
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *words])
-        command.main()
 
 
 def run_until_epoch_2(*words: str) -> None:

@@ -89,7 +89,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     assert hits > 10  # of the others the sweep had ended before
     finish(start(killed, *longer))
 
-    assert len(everything(whole)) == 3 + 2 * 4 + 4 * (3 + 3) + 4  # three tables
+    assert len(everything(whole)) == 4 + 2 * 4 + 4 * (3 + 3) + 4  # four jobs, four tables
     assert everything(whole) == everything(killed)
 
 

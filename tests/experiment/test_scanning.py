@@ -1,15 +1,12 @@
 """``scan=true``: the scan of a job's trained network. Oracle: the library's scan of the saved weights."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from netslim.experiment import paths
 from netslim.experiment.findings import ScanRecord
-from netslim.launch import app as command
-from netslim.launch import ending
+from tests.commands import call
 
 WORDS = [
     "data=synthetic", "data.source.size=8", "data.source.train=64", "logger=none", "name=lab", "net.layers=[8,M,12]",
@@ -18,11 +15,7 @@ WORDS = [
 
 
 def run(outputs: Path, *words: str) -> None:
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *WORDS, f"outputs={outputs}", *words])
-        command.main()
+    call(*WORDS, f"outputs={outputs}", *words)
 
 
 def test_a_scan_stands_before_the_cut_and_in_the_report(tmp_path, capsys):

@@ -11,19 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 import netslim
 from netslim import files
 from netslim.data import synthetic
 from netslim.experiment import paths
 from netslim.experiment.records import FinetuneRecord, FinishedJob, SlimRecord
-from netslim.launch import app as command
-from netslim.launch import ending
 from netslim.launch.export import rebuild
 from netslim.nets import VGG
 from netslim.report import results
 from netslim.training.progress import History
+from tests.commands import call
 
 LAYERS = [8, "M", 12, 16]
 WORDS = [
@@ -35,11 +33,7 @@ GRADUAL = ["schedule=gradual", "schedule.start=0", "slimming.floor=0.1", "epochs
 
 
 def run(outputs: Path, *words: str) -> None:
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *WORDS, *words, f"outputs={outputs}"])
-        command.main()
+    call(*WORDS, *words, f"outputs={outputs}")
 
 
 def jobs(outputs: Path) -> list[FinishedJob]:

@@ -1,18 +1,15 @@
 """A target in place of the ratio, through the command. Oracle: what is counted on the saved networks."""
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 import netslim
 from netslim.experiment import paths
-from netslim.launch import app as command
-from netslim.launch import ending
 from netslim.nets import VGG
+from tests.commands import call
 
 WORDS = [
     "epochs=1", "finetune.epochs=1", "lambda=1e-2", "data=synthetic", "data.source.size=8", "data.source.train=64",
@@ -21,11 +18,7 @@ WORDS = [
 
 
 def run(outputs: Path, *words: str) -> None:
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *WORDS, f"outputs={outputs}", *words])
-        command.main()
+    call(*WORDS, f"outputs={outputs}", *words)
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,23 @@
 """From a file of weights to a slim network, through the command. Oracle: what the file's training recorded."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from hydra.core.global_hydra import GlobalHydra
 
 from netslim import files
 from netslim.experiment import paths
-from netslim.launch import app as command
-from netslim.launch import ending
 from netslim.nets.library import published_weights
+from tests.commands import call
 
 DATA = ["data=synthetic", "data.source.size=8", "data.source.train=64", "data.val_size=8", "logger=none"]
 NET = ["net.layers=[8,M,12]", "net.in_channels=3"]
 
 
 def run(outputs: Path, *words: str) -> None:
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *DATA, f"outputs={outputs}", *words])
-        command.main()
+    call(*DATA, f"outputs={outputs}", *words)
 
 
 @pytest.fixture(scope="module")

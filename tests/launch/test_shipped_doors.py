@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from netslim.experiment import paths
 from netslim.experiment.records import FinishedJob
-from netslim.launch import app, ending
 from netslim.launch.command_line import CONF
 from netslim.method.scores import needs_connections
+from tests.commands import call
 
 WORDS = ["net=vgg_digits", "data=digits", "epochs=1", "finetune.epochs=0", "threads=1", "lambda=1e-2", "ratio=0.3"]
 
 
 def run(folder: Path, *words: str) -> None:
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["netslim", *WORDS, *words, f"outputs={folder}", "name=s"])
-        app.main()
+    call(*WORDS, *words, f"outputs={folder}", "name=s")
 
 
 def kept(job: FinishedJob) -> list[tuple[int, int]]:

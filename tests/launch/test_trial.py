@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from netslim.experiment import paths
 from netslim.launch import app, ending, job_process, job_status
+from tests.commands import call
 
 TINY = [
     "data=synthetic", "data.source.size=8", "data.source.train=256", "data.val_size=16", "data.batch_size=16",
@@ -24,30 +22,8 @@ TINY = [
 SWEEP = ["-m", "ratio=0.25,0.5", "lambda=0,1e-3", "epochs=2", "finetune.epochs=1", *TINY]
 
 
-@contextmanager
-def suppress_success() -> Iterator[None]:
-    try:
-        yield
-    except SystemExit as end:
-        if end.code:
-            raise
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """``netslim WORDS``: a sweep in a process of its own, as it forks, and this one may have run backward passes, whose
-    threads do not fork; one job in this one."""
-    if "-m" in words:
-        subprocess.run([sys.executable, "-m", "netslim", *words], check=True)
-        return
-    GlobalHydra.instance().clear()
-    ending.started.clear()
-    monkeypatch.setattr(sys, "argv", ["netslim", *words])
-    with suppress_success():
-        app.main()
-
-
 def test_a_dry_run_says_what_the_run_does_and_leaves_nothing(tmp_path, monkeypatch, capfd):
-    call(monkeypatch, "--dry-run", *SWEEP, f"outputs={tmp_path}")
+    call("--dry-run", *SWEEP, f"outputs={tmp_path}")
     said = capfd.readouterr().out
     assert not list(tmp_path.iterdir())
     assert f"jobs:      4, to {tmp_path / 'a'}\n" in said
@@ -55,21 +31,21 @@ def test_a_dry_run_says_what_the_run_does_and_leaves_nothing(tmp_path, monkeypat
     assert "finished:  none\n" in said
     assert "for 8 epochs" in said  # two trainings of two, four fine-tunings of one
 
-    call(monkeypatch, *SWEEP, f"outputs={tmp_path}", "logger=none", "quiet=true")
+    call(*SWEEP, f"outputs={tmp_path}", "logger=none", "quiet=true")
     (plan,) = (json.loads(path.read_text()) for path in tmp_path.rglob("plan.json"))
     kinds = ("train_*", "slim_*", "finetune_*")
     assert set(map(Path, plan)) == {path for kind in kinds for path in (tmp_path / "a").glob(kind)}
     assert sum(plan.values()) == 8
     capfd.readouterr()
 
-    call(monkeypatch, "--dry-run", *SWEEP, f"outputs={tmp_path}")
+    call("--dry-run", *SWEEP, f"outputs={tmp_path}")
     said = capfd.readouterr().out
     assert "finished:  2 train, 4 slim, 4 finetune\n" in said
     assert "time:      about 0 s, for 0 epochs" in said
 
 
 def test_quiet_leaves_the_table_and_the_paths(tmp_path, monkeypatch, capfd):
-    call(monkeypatch, *SWEEP, f"outputs={tmp_path}", "quiet=true")
+    call(*SWEEP, f"outputs={tmp_path}", "quiet=true")
     out, err = capfd.readouterr()
     assert err == ""
     lines = [line for line in out.splitlines() if line.strip()]
@@ -89,7 +65,7 @@ def test_quiet_leaves_the_table_and_the_paths(tmp_path, monkeypatch, capfd):
 
 
 def test_lines_for_people_have_no_digests_and_say_what_is_left(tmp_path, monkeypatch, capfd):
-    call(monkeypatch, *SWEEP, f"outputs={tmp_path}", "logger=none")
+    call(*SWEEP, f"outputs={tmp_path}", "logger=none")
     out = capfd.readouterr().out
     assert "job 3 of 4 | λ = 0, prune ratio 50 %, seed 0" in out
     assert re.search(r"train_lambda=0_seed=0 \| epoch 1/2 \| loss .* \| left: job \d+ s, sweep \d+ s", out)
@@ -113,7 +89,7 @@ def test_a_sweep_is_tried_before_it_trains(tmp_path, monkeypatch, capfd):
 
 def test_a_debug_run_is_marked_and_apart(tmp_path, monkeypatch, capfd):
     words = ["lambda=0", "ratio=0.5", "epochs=3", "finetune.epochs=1", *TINY, f"outputs={tmp_path}", "logger=none"]
-    call(monkeypatch, *words, "debug=true")
+    call(*words, "debug=true")
     assert [path.name for path in tmp_path.iterdir()] == ["a_debug"]
     (trial,) = paths.load_jobs(tmp_path / "a_debug")
     limits = {"limit_train_batches": 2, "limit_val_batches": 2, "limit_test_batches": 2}
@@ -122,11 +98,11 @@ def test_a_debug_run_is_marked_and_apart(tmp_path, monkeypatch, capfd):
     page = (tmp_path / "a_debug" / "report" / "report.md").read_text()
     assert "cut short by limit\\_train\\_batches=2" in page
 
-    call(monkeypatch, *words)
+    call(*words)
     (whole,) = paths.load_jobs(tmp_path / "a")
     assert whole.train.limits == {}
     assert whole.train.name != trial.train.name
-    call(monkeypatch, *words, "+trainer.limit_val_batches=0", "name=b")
+    call(*words, "+trainer.limit_val_batches=0", "name=b")
     (cut,) = paths.load_jobs(tmp_path / "b")
     assert cut.train.limits == {"limit_val_batches": 0}
     assert "cut short" not in (tmp_path / "a" / "report" / "report.md").read_text()
