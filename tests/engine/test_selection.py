@@ -17,8 +17,8 @@ def toy():
         (nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4), nn.ReLU()),
     )
     net = nn.Sequential(*first, *second, nn.Conv2d(4, 2, 1)).eval()
-    net[1].weight.data = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.001, 0.002, 0.003, 0.004])
-    net[4].weight.data = torch.tensor([0.5, 0.4, 0.005, 0.006])
+    net[1].weight.data = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.001, 0.002, 0.003, 0.0035])
+    net[4].weight.data = torch.tensor([0.5, 0.4, 0.001, 0.002])
     return net
 
 
@@ -53,7 +53,7 @@ def test_live_scales_and_floors_get_advice():
     deep = netslim.select_channels(model, 0.8, X)
     assert deep.at_floor == ["4"]
     assert deep.advice() == [
-        "80 % are removed, 50 % of the γ are near zero (|γ| < 0.01): train with the penalty first",
+        "80 % are removed, 50 % of the γ are dead (at most 1 % of their layer's mean): train with the penalty first",
         "at the floor end 4 with 1: a higher floor, or a smaller ratio",
     ]
     assert netslim.select_channels(model, 0.55, X).advice() == []

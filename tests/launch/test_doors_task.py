@@ -131,7 +131,7 @@ def test_the_records_hold_the_tasks_metric(home, job, monkeypatch):
     folder, trained = of("train", job)
     assert trained["metric"] == {"name": "mIoU", "direction": "max", "format": ".1%"}
     assert set(trained["epochs"][0]) == {
-        "epoch", "lr", "train_loss", "val_mIoU", "dead_1e-04", "dead_1e-03", "dead_1e-02", "dead_share",
+        "epoch", "lr", "train_loss", "val_mIoU", "dead_share",
     }  # fmt: skip
     dense = mine.net(num_classes=2)
     dense.load_state_dict(read_tensors(folder / "weights.pt"))

@@ -51,7 +51,7 @@ def test_every_ratio_and_layer_is_what_a_mask_makes_of_it(trained):
         assert found.layers[name] == right(halved, batches)
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
     lines = str(found).splitlines()
-    assert "from here live γ are removed: 25.0% are under 0.01" in lines[3]
+    assert "from here live γ are removed: 25.0% are dead" in lines[3]
     assert len(lines) == 7
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netslim.method.auto_strength import START, check_auto, has_died, last_to_die, next_strength, to_hold
-from netslim.method.scales import dead, share_of_dead
+from netslim.method.scales import dead, dead_share
 
 # Nothing so small that its product with a factor or with 1 % is no normal number: there processes differ.
 sizes = st.floats(-2, 2, width=32).map(lambda x: x if abs(x) > 1e-30 else 0.0)
@@ -29,7 +29,7 @@ def test_dead_is_what_is_small_beside_its_layer(values, factor):
             assert found == (abs(g) <= 0.01 * mean) or abs(abs(g) - 0.01 * mean) < 1e-6 * mean
         assert dead(gamma * factor).tolist() == dead(gamma).tolist()
     counts = [int(dead(gamma).sum()) for gamma in tensors(values)]
-    assert share_of_dead(tensors(values)) == sum(counts) / sum(map(len, values))
+    assert dead_share(tensors(values)) == sum(counts) / sum(map(len, values))
 
 
 @given(st.floats(1e-8, 1e2), st.floats(0, 3), st.floats(0, 1))

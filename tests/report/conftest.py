@@ -67,7 +67,7 @@ def history(
             "lr": lr,
             "train_loss": 1.2 - level,
             "train_accuracy": min(level + 0.03, 1.0),
-            "dead_1e-02": 0.1,
+            "dead_share": 0.1,
         }
         rows.append(row | ({"val_loss": 1.3 - level, "val_accuracy": level} if validation else {}))
     return rows

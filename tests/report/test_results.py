@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from netslim.experiment.records import FinetuneRecord, FinishedJob, Test
 from netslim.report import gammas, results
@@ -147,6 +148,14 @@ def test_trainings_shared_by_ratios_count_once(job: FinishedJob) -> None:
 def test_share_of_scales_under_a_bound_uses_absolute_values(job: FinishedJob) -> None:
     assert sorted(gammas.scales(job.train)) == [0.0005, 0.005, 0.25, 0.5]
     assert [gammas.share_under(job.train, bound) for bound in (1e-4, 1e-3, 1e-2)] == [0.0, 0.25, 0.5]
+
+
+def test_a_scale_is_dead_beside_its_layer_whatever_the_layers_size(job: FinishedJob) -> None:
+    assert gammas.dead_share(job.train) == 0.25  # 0.0005 beside 0.5; but 0.005 beside 0.25 is 3.9 % of their mean
+    small = {name: [1e-4 * value for value in values] for name, values in job.train.scales.items()}
+    assert gammas.dead_share(replace(job.train, scales=small)) == 0.25
+    assert gammas.dead_share(replace(job.train, scales={"bn": [0.0, 0.0]})) == 1.0
+    assert math.isnan(gammas.dead_share(replace(job.train, scales={})))
 
 
 def test_file_names_stay_short_and_apart(job: FinishedJob) -> None:

@@ -17,7 +17,7 @@ EXPECTED = {
     "part": "", "method": "", "network": "vgg", "data": "toy", "lambda": "0.0001", "ratio": "0.5", "seed": "0",
     "budget": "0.25",
     "prunable": "4", "removed": "2", "delivered_ratio": "0.5", "threshold": "0.005",
-    "scales_under_1e-04": "0.0", "scales_under_1e-03": "0.25", "scales_under_1e-02": "0.5",
+    "scales_under_1e-04": "0.0", "scales_under_1e-03": "0.25", "scales_under_1e-02": "0.5", "dead_share": "0.25",
     "train_epochs": "2", "train_last_train_accuracy": "0.5", "train_last_val_accuracy": "0.375",
     "finetune_epochs": "1", "finetune_last_train_accuracy": "0.75", "finetune_last_val_accuracy": "",
     "dense_correct": "6", "dense_total": "8", "dense_accuracy": "0.75", "dense_loss": "0.5",

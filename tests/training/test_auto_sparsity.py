@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 import netslim
 from netslim.data import InMemoryData, digits, synthetic
 from netslim.method.auto_strength import START, next_strength
-from netslim.method.scales import bn_scales, share_of_dead
+from netslim.method.scales import bn_scales, dead_share
 from netslim.method.scoring.layer_mean import LayerMean
 from netslim.method.shrinking.proximal import Proximal
 from netslim.nets import VGG
@@ -67,7 +67,7 @@ def test_the_share_is_at_zero_and_the_others_are_free(ratio: float) -> None:
     assert seen.strengths[-3:] == [0.0] * 3
     zeros = [float((sizes == 0).float().mean()) for sizes in seen.scales]
     assert zeros[-1] == math.floor(ratio * 36) / 36
-    assert share_of_dead(bn_scales(task)) == pytest.approx(ratio, abs=0.02)
+    assert dead_share(bn_scales(task)) == pytest.approx(ratio, abs=0.02)
     assert trainer.callback_metrics["dead_gamma/ratio"] == ratio
     keep = netslim.select_channels(task.network, ratio, torch.zeros(1, 3, 8, 8), score=LayerMean(), floor=0.05)
     assert all((task.network.get_submodule(name).weight[~kept] == 0).all() for name, kept in keep.items())
@@ -127,7 +127,7 @@ def test_a_second_fit_starts_anew() -> None:
 def test_another_penalty_is_followed_too() -> None:
     task = module()
     fit(task, netslim.AutoSparsity(0.5, penalty=Proximal()))
-    assert share_of_dead(bn_scales(task)) == pytest.approx(0.5, abs=0.02)
+    assert dead_share(bn_scales(task)) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -153,5 +153,5 @@ def test_on_digits_the_share_is_reached_and_the_network_learns(ratio: float) -> 
     task = netslim.SlimmingTask(network, optimizer=sgd, scheduler=multistep)
     trainer = Trainer(max_epochs=24, callbacks=[netslim.AutoSparsity(ratio)], enable_checkpointing=False, **QUIET)
     trainer.fit(task, data)
-    assert share_of_dead(bn_scales(task)) == pytest.approx(ratio, abs=0.02)
+    assert dead_share(bn_scales(task)) == pytest.approx(ratio, abs=0.02)
     assert float(trainer.callback_metrics["accuracy/train"]) > 0.8

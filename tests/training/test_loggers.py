@@ -65,7 +65,7 @@ def test_csv_has_the_numbers_of_the_history(tmp_path):
     for name, key in (
         ("loss/val", "val_loss"),
         ("accuracy/val", "val_accuracy"),
-        ("dead_gamma/below_1e-02", "dead_1e-02"),
+        ("dead_gamma/share", "dead_share"),
     ):
         assert column(rows, name) == pytest.approx([row[key] for row in history.rows])
     assert column(rows, "accuracy/test") == pytest.approx([record["test"]["correct"] / record["test"]["total"]])

@@ -135,8 +135,9 @@ def test_gamma_histograms_and_shares_are_in_the_event_file(tmp_path):
     assert counts.tolist() == [
         int(((sizes > low) & (sizes <= high)).sum()) for low, high in zip([-1.0, *edges[:-1]], edges, strict=True)
     ]
-    share = events.Scalars("dead_gamma/below_1e-02")[-1].value
-    assert share == pytest.approx(float((sizes < 1e-2).mean()))
+    layers = np.split(sizes, [len(model.stem[1].weight)])
+    dead = sum(int((layer <= 0.01 * layer.mean()).sum()) for layer in layers)
+    assert events.Scalars("dead_gamma/share")[-1].value == pytest.approx(dead / 20)
 
 
 def test_bad_ratio_and_missing_batchnorm_are_named(tmp_path):

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from netslim.engine.verify.analyse import Proof
+from netslim.method.scales import dead_share
 from netslim.method.scores import Scores
 
 ROWS = 20  # layers that the table shows
-NEAR = 1e-2  # |γ| under it is near zero
 
 
 @dataclass(eq=False, repr=False)
@@ -71,26 +70,25 @@ class Selection(dict[str, Tensor]):
     def advice(self) -> list[str]:
         """What may be better done otherwise, in a line each."""
         total = sum(self.held_back.values()) + self.prunable
-        coupled, near = self.held_back.get("coupled", 0) / total, self._near_zero()
+        coupled, dead = self.held_back.get("coupled", 0) / total, self._dead_share()
         found = []
         if self.coupling == "keep" and coupled > 0.4:
             out = f"coupling='keep' leaves {100 * coupled:.0f} % of the channels out of the ratio"
             found.append(f"{out}: coupling='group' or 'scatter' reaches them")
-        if near is not None and self.asked - near > 0.1:
-            asked = f"{100 * self.asked:.0f} % are removed, {100 * near:.0f} % of the γ are near zero"
-            found.append(f"{asked} (|γ| < {NEAR:g}): train with the penalty first")
+        if dead is not None and self.asked - dead > 0.1:
+            asked = f"{100 * self.asked:.0f} % are removed, {100 * dead:.0f} % of the γ are dead"
+            found.append(f"{asked} (at most 1 % of their layer's mean): train with the penalty first")
         if self.at_floor:
             more = f" and {len(self.at_floor) - 3} more" * (len(self.at_floor) > 3)
             ends = ", ".join(f"{name} with {int(self[name].sum())}" for name in self.at_floor[:3])
             found.append(f"at the floor end {ends}{more}: a higher floor, or a smaller ratio")
         return found
 
-    def _near_zero(self) -> float | None:
-        """The share of γ near zero, of the layers that can be pruned; None where another score ranks the channels."""
+    def _dead_share(self) -> float | None:
+        """The share of dead γ, of the layers that can be pruned; None where another score ranks the channels."""
         if self.scores is None or self.scores.unit != "|γ|" or not self:
             return None
-        sizes = torch.cat([self.scores.value[name] for name in self])
-        return float((sizes < NEAR).double().mean())
+        return dead_share([self.scores.value[name] for name in self])
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and files hold no network."""

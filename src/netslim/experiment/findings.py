@@ -43,11 +43,10 @@ class ScannedPoint(Struct, kw_only=True):
 
 
 class ScanRecord(StageRecord, kw_only=True, omit_defaults=True):
-    """The scan before the cut. ``accuracy``: of the dense network. ``dead``: share of |γ| under 1e-2. ``layers``: the
-    accuracy where the weaker half of that layer alone is zero."""
+    """The scan before the cut. ``accuracy``: of the dense network. ``layers``: where the weaker half of that layer
+    alone is zero."""
 
     accuracy: float
-    dead: float
     points: list[ScannedPoint]
     layers: dict[str, float]
 

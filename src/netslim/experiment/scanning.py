@@ -53,7 +53,6 @@ def _scan(job: Job, folder: Path, done: Mapping[str, Finished]) -> ScanRecord:
     log.info("%s | validation data, statistics re-estimated\n%s", folder.name, found)
     return ScanRecord(
         accuracy=found.accuracy,
-        dead=found.dead,
         points=[ScannedPoint(**vars(point)) for point in found.points],
         layers=found.layers,
     )

@@ -17,7 +17,6 @@ from netslim.method.recovery import recalibrate
 from netslim.method.scales import all_scales, dead_share
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-DEAD = 1e-2  # |γ| under it is near zero
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Scan:
-    """accuracy: of the dense network. dead: share of all |γ| under 1e-2. layers: accuracy where the weaker half of that
-    layer alone is zero. Print it for a table.
+    """accuracy: of the dense network. dead: share of the γ that are dead. layers: accuracy where the weaker half of
+    that layer alone is zero. Print it for a table.
     """
 
     accuracy: float
@@ -94,7 +93,7 @@ def scan(
     cuts = _selections(model, example_input, ratios, options)
     return Scan(
         _evaluated(evaluate, mask(model, {}), known),
-        dead_share(all_scales(model), (DEAD,))[DEAD],
+        dead_share(all_scales(model)),
         _points(model, example_input, cuts, judged),
         {name: judged(mask(model, {name: kept})) for name, kept in _halves(cuts).items()},
     )
@@ -145,7 +144,7 @@ def table(accuracy: float, dead: float, points: Sequence[Any], layers: Mapping[s
     marked = False
     for point in points:
         passes, marked = not marked and point.ratio > dead, marked or point.ratio > dead
-        mark = f"  from here live γ are removed: {dead:.1%} are under {DEAD:g}" * passes
+        mark = f"  from here live γ are removed: {dead:.1%} are dead" * passes
         lines.append(f"{point.ratio:>6g} {point.accuracy:>9.2%} {point.params:>11.1%} {point.macs:>7.1%}{mark}")
     worst = sorted(layers, key=lambda name: layers[name])[:8]
     lines += ["layers that bear it least, without the weaker half of their channels:"]

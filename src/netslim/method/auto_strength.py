@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from netslim.method.scales import DEAD
+from netslim.method.scale_bins import DEAD
 from netslim.method.scoring.layer_mean import over_mean
 from netslim.method.threshold import Floor, is_number, remove_lowest
 

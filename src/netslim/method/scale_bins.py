@@ -1,10 +1,11 @@
-"""The bins in which |γ| is counted after every epoch: six per decade from 1e-4 to 10^½, and one open bin at each end.
+"""Numbers about |γ| that training and report share: when a γ is dead, and the bins in which |γ| is counted.
 
-Without torch: a report reads them too.
+The bins: six per decade from 1e-4 to 10^½, and one open bin at each end. Without torch: a report has none.
 """
 
 from __future__ import annotations
 
+DEAD = 0.01  # a γ is dead where its size is at most this share of the mean of its layer
 EDGES = tuple(10 ** (place / 6) for place in range(-24, 4))  # bin i holds EDGES[i - 1] <= |γ| < EDGES[i]
 BINS = len(EDGES) + 1
 

@@ -1,4 +1,4 @@
-"""The BatchNorm scales γ of a network: those that training may change, how large they are, how many are near zero."""
+"""The BatchNorm scales γ of a network: those that training may change, how large they are, how many are dead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from netslim.method.scale_bins import BINS, EDGES
+from netslim.method.scale_bins import BINS, DEAD, EDGES
 from netslim.modules import bn_layers
 
 
@@ -27,9 +27,6 @@ def l1_norm(scales: Sequence[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(list(scales), 1)).sum()
 
 
-DEAD = 0.01  # a γ is dead where its size is at most this share of the mean of its layer
-
-
 def dead(gamma: Tensor) -> Tensor:
     """Which γ of a layer are dead, bool (C,): |γ| is at most 1 % of the layer's mean |γ|.
 
@@ -42,26 +39,16 @@ def dead(gamma: Tensor) -> Tensor:
     return size <= DEAD * size.mean()
 
 
-def share_of_dead(scales: Sequence[Tensor]) -> float:
+def dead_share(scales: Sequence[Tensor]) -> float:
     """The share of all γ that are dead beside the others of their layer, 0..1. One synchronisation with the device.
 
-    >>> share_of_dead([torch.tensor([0.5, -0.001]), torch.tensor([1e-4, 3e-4])])
+    scales: of each layer, shape (C,).
+
+    >>> dead_share([torch.tensor([0.5, -0.001]), torch.tensor([1e-4, 3e-4])])
     0.25
     """
     masks = torch.cat([dead(gamma) for gamma in scales])
     return float(masks.sum()) / masks.numel()
-
-
-@torch.no_grad()
-def dead_share(scales: Sequence[Tensor], below: Sequence[float] = (1e-4, 1e-3, 1e-2)) -> dict[float, float]:
-    """The share of all γ with |γ| under each threshold, 0..1. One synchronisation with the device.
-
-    >>> dead_share([torch.tensor([0.5, -0.005]), torch.tensor([0.0, 0.3])], below=(1e-3, 1e-2))
-    {0.001: 0.25, 0.01: 0.5}
-    """
-    sizes = torch.cat([gamma.detach().abs().flatten() for gamma in scales])
-    counts = torch.stack([(sizes < limit).sum() for limit in below]).tolist()
-    return {limit: count / sizes.numel() for limit, count in zip(below, counts, strict=True)}
 
 
 def histogram(scales: Sequence[Tensor]) -> list[int]:

@@ -16,7 +16,7 @@ from netslim.report.render.document import slug
 
 Trained = TrainRecord | FinetuneRecord
 Found = dict[tuple[str, str, str], list[FinishedJob]]  # network, data, what else differs -> jobs
-SMALL = (1e-4, 1e-3, 1e-2)  # |γ| under these counts as near zero; the same three that training logs
+SMALL = (1e-4, 1e-3, 1e-2)  # bounds of |γ| whose shares tables have
 
 
 @dataclass(frozen=True)

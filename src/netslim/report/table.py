@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from netslim.experiment.measurements import as_written
 from netslim.experiment.records import ControlRecord, Epoch, FinishedJob, TrainRecord
-from netslim.report.gammas import share_under
+from netslim.report.gammas import dead_share, share_under
 from netslim.report.results import RECOVERED, SMALL, final, tests
 
 Row = dict[str, str | int | float | None]
@@ -40,6 +40,7 @@ def row(job: FinishedJob, label: str = "") -> Row:
         "threshold": slim.threshold if slim else None,
     }
     cells |= {f"scales_under_{bound:.0e}": share_under(train, bound) for bound in SMALL}
+    cells["dead_share"] = dead_share(train)
     for stage, record in (("train", train), ("finetune", tuned)):
         last = record.epochs[-1] if record and record.epochs else {}
         cells |= {f"{stage}_epochs": last.get("epoch")}

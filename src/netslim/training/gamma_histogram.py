@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from netslim.method import scales
+from netslim.method.scales import dead_share
 from netslim.modules import bn_layers
 from netslim.training.loggers import log_histograms
 
@@ -14,9 +14,8 @@ class GammaHistogram(Callback):
     """Log the distribution of γ after every epoch (figure 4 of the paper).
 
     Histograms of |γ|, where the logger shows them (TensorBoard, Weights & Biases): ``gamma/all`` over all layers
-    together, ``gamma/<layer>`` for each. Numbers: ``dead_gamma/share``, the share of all γ that are dead, at most 1 %
-    of their layer's mean |γ|, to be held against the prune ratio; ``dead_gamma/below_{1e-04,1e-03,1e-02}``, that of |γ|
-    under these sizes.
+    together, ``gamma/<layer>`` for each. A number: ``dead_gamma/share``, the share of all γ that are dead, at most 1 %
+    of their layer's mean |γ|, to be held against the prune ratio.
 
     Args:
         every_n_epochs: default 1.
@@ -42,10 +41,7 @@ class GammaHistogram(Callback):
                 f"γ of layer {wrong} is not finite after epoch {trainer.current_epoch + 1}: training diverged; "
                 "lower the learning rate or λ"
             )
-        shares = scales.dead_share([everything])
-        numbers = {f"below_{limit:.0e}": share for limit, share in shares.items()}
-        numbers["share"] = scales.share_of_dead([*layers.values()])
-        pl_module.log_dict({f"dead_gamma/{name}": share for name, share in numbers.items()}, sync_dist=True)
+        pl_module.log("dead_gamma/share", dead_share([*layers.values()]), sync_dist=True)
         if trainer.is_global_zero:
             histograms = {f"gamma/{name}": sizes for name, sizes in {"all": everything, **layers}.items()}
             log_histograms(trainer.loggers, histograms, trainer.current_epoch)

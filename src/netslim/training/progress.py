@@ -29,12 +29,7 @@ def columns(metric: Metric) -> dict[str, str]:
     [('loss/train', 'train_loss'), ('mIoU/train', 'train_mIoU')]
     """
     scores = [(split, what) for split in ("train", "val") for what in ("loss", metric.name)]
-    shares = ("1e-04", "1e-03", "1e-02")
-    return {
-        **{f"{what}/{split}": f"{split}_{what}" for split, what in scores},
-        **{f"dead_gamma/below_{share}": f"dead_{share}" for share in shares},
-        "dead_gamma/share": "dead_share",
-    }
+    return {**{f"{what}/{split}": f"{split}_{what}" for split, what in scores}, "dead_gamma/share": "dead_share"}
 
 
 def about(seconds: float) -> str:
@@ -52,7 +47,7 @@ def about(seconds: float) -> str:
 class History(Callback):
     """One row of numbers per epoch, kept in the checkpoint, so that a resumed run has the curves of the whole.
 
-    A row holds what the task logs of loss and metric, and the shares of small and of dead γ. ``gammas`` has for every
+    A row holds what the task logs of loss and metric, and the share of dead γ. ``gammas`` has for every
     epoch the histogram of |γ|, [] for one of a checkpoint that has none. ``rates`` adds up the learning rate of every
     optimiser step, for the shrinkage budget; ``earlier`` are the seconds that earlier attempts took, as far as their
     epochs count.

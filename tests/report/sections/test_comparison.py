@@ -71,8 +71,8 @@ def test_a_collapse_is_explained(jobs: list[FinishedJob]) -> None:
     _, group = results.groups(jobs)
     assert collapses(group, 0.9) == [
         "λ = 0 collapses to 10.00 % when the channels are removed, no better than guessing: 0.0 % of the γ are dead "
-        "(|γ| < 1e-2), so 90.0 % of the channels are removed although they are live; the narrowest layer, bn1, keeps 1 "
-        "of 50 channels. At the end it has 25.00 %."
+        "(at most 1 % of their layer's mean), so 90.0 % of the channels are removed although they are live; the "
+        "narrowest layer, bn1, keeps 1 of 50 channels. At the end it has 25.00 %."
     ]
 
 

@@ -18,7 +18,7 @@ def of(correct: int, total: int = 10000) -> Test:
 
 
 def cut(job: FinishedJob, strength: float, ratio: float, dense: Test, pruned: Test, final: Test, dead: float) -> Any:
-    """A job in which 100 of 1000 parameters are left, and ``dead`` of 100 γ are near zero."""
+    """A job in which 100 of 1000 parameters are left, and ``dead`` of 100 γ are dead."""
     train = replace(copy.deepcopy(job.train), test=dense, classes=10)
     train.scales = {"bn": [0.0] * round(100 * dead) + [0.5] * round(100 * (1 - dead))}
     slim = replace(
@@ -75,8 +75,9 @@ def test_what_happened_without_the_penalty(lab: list[FinishedJob]) -> None:
 
 def test_why_the_deepest_ratio_fails(lab: list[FinishedJob]) -> None:
     assert sentences(lab)[2] == (
-        "The deepest ratio, 90 %, fails with 60.00 % at best (λ = 1e-4): 60.0 % of the γ are dead (|γ| < 1e-2), so "
-        "30.0 % of the channels are removed although they are live; the narrowest layer, bn1, keeps 1 of 2 channels."
+        "The deepest ratio, 90 %, fails with 60.00 % at best (λ = 1e-4): 60.0 % of the γ are dead (at most 1 % of "
+        "their layer's mean), so 30.0 % of the channels are removed although they are live; the narrowest layer, bn1, "
+        "keeps 1 of 2 channels."
     )
 
 

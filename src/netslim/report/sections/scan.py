@@ -8,6 +8,7 @@ from functools import partial
 from netslim.experiment.findings import ScanRecord
 from netslim.report import formats
 from netslim.report.figures import accuracy
+from netslim.report.gammas import dead_share
 from netslim.report.render.document import Block, Picture, Section, Table, Text
 from netslim.report.results import Group, MeanStd, mean_std
 
@@ -19,12 +20,11 @@ def before_the_cut(group: Group) -> list[Section]:
     scans = {strength: found for strength in group.lambdas if (found := _scans(group, strength))}
     if not scans:
         return []
-    dead = formats.listing(
-        [f"{formats.percent(mean_std(s.dead for s in found))} % ({formats.label(s)})" for s, found in scans.items()]
-    )
+    dead = formats.listing([f"{_dead(group, strength)} % ({formats.label(strength)})" for strength in scans])
     text = (
         "Validation accuracy of the slim network at each ratio, with re-estimated BatchNorm statistics and no "
-        f"fine-tuning. The share of dead γ (|γ| < 1e-2) is {dead}: a larger ratio removes live ones."
+        f"fine-tuning. The share of dead γ (at most 1 % of their layer's mean) is {dead}: a larger ratio removes "
+        "live ones."
     )
     blocks: list[Block] = [Text(text), _picture(group, scans), _ratios(scans), _layers(scans)]
     return [Section("A Scan before the Cut", blocks)]
@@ -33,6 +33,10 @@ def before_the_cut(group: Group) -> list[Section]:
 def _scans(group: Group, strength: float) -> list[ScanRecord]:
     found = [record for job in group.jobs if job.strength == strength for record in job.beside]
     return list({record.name: record for record in found if isinstance(record, ScanRecord)}.values())
+
+
+def _dead(group: Group, strength: float) -> str:
+    return formats.percent(mean_std(dead_share(record) for record in group.trained(strength)))
 
 
 def _over_ratios(scans: Sequence[ScanRecord]) -> dict[float, MeanStd]:

@@ -12,7 +12,7 @@ from netslim.report.render.document import Picture, Section, Table, Text
 from netslim.report.results import Group, curve, curve_metric, mean_std
 
 NOTHING = "Left out: the epochs of this task have neither a result nor a loss."
-DEAD = "dead_1e-02"  # logged by every training of the command: share of |γ| < 1e-2
+DEAD = "dead_share"  # logged by every training of the command
 
 
 def accuracy_over_epochs(group: Group) -> list[Section]:
@@ -25,7 +25,7 @@ def accuracy_over_epochs(group: Group) -> list[Section]:
     panel = Panel("", f"{name}, %" if unit.percent else name, _curves(trained, key), unit.scale)
     last = unit.by_lambda({strength: values[-1] for strength, (_, values) in panel.curves.items() if values})
     panels = [panel, curves.last_quarter(panel)] if last else []
-    for column, label, scale in (("train_loss", "training loss", 1.0), (DEAD, "|γ| < 1e-2, %", 100.0)):
+    for column, label, scale in (("train_loss", "training loss", 1.0), (DEAD, "dead γ, %", 100.0)):
         if all(column in epoch for record in every for epoch in record.epochs):
             panels.append(Panel("", label, _curves(trained, column), scale))
     text = (

@@ -11,11 +11,9 @@ from functools import cached_property
 
 from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import FinishedJob, Layer, Test
-from netslim.report import formats, intervals
-from netslim.report.gammas import scales, share_under
+from netslim.report import formats, gammas, intervals
 from netslim.report.results import STAGES, Group, mean_std, tests
 
-DEAD = 1e-2  # |γ| under it counts as dead here
 LEAST = 0.1  # a smaller ratio is not worth a try
 NO_CUT = "No ratio over 0 was asked for, so nothing was removed."
 
@@ -38,8 +36,8 @@ class Cut:
 
     @property
     def dead(self) -> float | None:
-        """Share of the trained network's |γ| under DEAD; not known where channels were removed as it was trained."""
-        found = mean_std(share_under(job.train, DEAD) for job in self.jobs if job.slim and scales(job.train))
+        """Share of the trained network's γ that are dead; not known where channels were removed as it was trained."""
+        found = mean_std(gammas.dead_share(job.train) for job in self.jobs if job.slim and job.train.scales)
         return found.mean if found else None
 
     @property
@@ -247,7 +245,7 @@ def dead_share(cut: Cut) -> str:
     """The share of dead γ against the share of channels removed."""
     if cut.dead is None:
         return "no γ is recorded for it"
-    dead = f"{100 * cut.dead:.1f} % of the γ are dead (|γ| < {formats.strength(DEAD)})"
+    dead = f"{100 * cut.dead:.1f} % of the γ are dead (at most 1 % of their layer's mean)"
     if cut.dead >= cut.removed:
         return f"{dead}, enough for all that is removed"
     return f"{dead}, so {100 * (cut.removed - cut.dead):.1f} % of the channels are removed although they are live"
