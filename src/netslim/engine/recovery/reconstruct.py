@@ -73,12 +73,13 @@ def reconstruct(
         batches: as for ``recalibrate``; labels are not used.
         images: take batches until there are so many, default 500.
         ridge: ρ as a share of the mean diagonal of X Xᵀ, default 1e-3.
-        largest: fit no layer with more inputs F = channels · kernel size than this.
+        largest: fit no layer with more inputs F = channels of a group · kernel size than this.
         through: what is called on a batch instead, if it is not ``small`` and ``dense`` but what they are in.
 
     Returns:
-        what was fitted and skipped, and why; see ``Reconstructed``. Skipped are grouped and transposed convolutions,
-        classes with a forward of their own, layers that run twice or share weights, and those that lack nothing.
+        what was fitted and skipped, and why; see ``Reconstructed``. Each group of a grouped convolution is fitted by
+        itself. Skipped are transposed convolutions, classes with a forward of their own, layers that run twice or
+        share weights, and those that lack nothing.
 
     Raises:
         ValueError: no batches, a network that is not slim, or another dense network. What fails changes nothing.
@@ -171,8 +172,6 @@ def _why_not(layer: nn.Module, calls: int, own: bool, largest: int) -> str:
         return f"of class {type(layer).__name__}"
     if calls != 1:
         return f"run {calls} times"
-    if getattr(layer, "groups", 1) > 1:
-        return "grouped"
     if not own:
         return "whose weights are not theirs alone"
     return f"with more than {largest} inputs" if layer.weight[0].numel() > largest else ""  # type: ignore[index]
@@ -217,16 +216,17 @@ def _fit(small: _Layer, dense: _Layer, batches: Iterable[Any], rows: Tensor | No
 
 
 def _parts(layer: nn.Conv2d | nn.Linear, x: Tensor, *outs: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Unfolded inputs (F, rows) and outputs (C, rows), some images at a time."""
-    weight = layer.weight
-    positions = outs[0].numel() // (len(x) * len(weight))
-    step = max(1, NUMBERS // (weight[0].numel() * positions))
+    """Unfolded inputs (G, F, rows) and outputs (G, C, rows) of G groups, some images at a time."""
+    groups, inputs = getattr(layer, "groups", 1), layer.weight[0].numel()
+    positions = outs[0].numel() // (len(x) * len(layer.weight))
+    step = max(1, NUMBERS // (groups * inputs * positions))
     precise = torch.promote_types(x.dtype, torch.float32)
     for some, *made in zip(*(tensor.to(precise).split(step) for tensor in (x, *outs)), strict=True):
         if isinstance(layer, nn.Conv2d):
-            yield _unfolded(layer, some), *(part.transpose(0, 1).flatten(1) for part in made)
+            flat = [_unfolded(layer, some), *(part.transpose(0, 1).flatten(1) for part in made)]
         else:
-            yield tuple(part.reshape(-1, part.shape[-1]).T for part in (some, *made))
+            flat = [part.reshape(-1, part.shape[-1]).T for part in (some, *made)]
+        yield tuple(part.unflatten(0, (groups, -1)) for part in flat)
 
 
 def _unfolded(layer: nn.Conv2d, x: Tensor) -> Tensor:
