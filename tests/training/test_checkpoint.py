@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import warnings
 from functools import partial
 from multiprocessing import get_context
 from types import SimpleNamespace
@@ -10,13 +11,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from netslim import files
 from netslim.data import InMemoryData, synthetic
+from netslim.launch.quiet import NOISE
 from netslim.training import checkpoint
+from netslim.training.auto_sparsity import AutoSparsity
 from netslim.training.classification import SlimmingTask
 from netslim.training.fit import LAST, fit
+from netslim.training.gradual import GradualSlimming
+from netslim.training.training_cost import TrainingCost
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 write_tensors = files.write_tensors
@@ -136,6 +142,42 @@ def test_a_training_goes_on_from_the_last_one_with_the_same_bits(tmp_path, writt
     assert left == (2 if settings else 3)
     found = train(tmp_path / "cut", **settings)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def as_before(path):
+    """The checkpoint as earlier code wrote it: by Lightning's callback, without costs and histograms of γ."""
+    content = files.read_tensors(path)
+    states = content["callbacks"]
+    del states["TrainingCost"], states["History"]["gammas"]
+    writer = ModelCheckpoint(path.parent, "last", every_n_epochs=1)
+    states[writer.state_key] = writer.state_dict()
+    write_tensors(path, content)
+
+
+@pytest.mark.parametrize("settings", [{}, {"every_epochs": 2, "threaded": True}], ids=str)
+def test_a_training_goes_on_from_a_checkpoint_of_earlier_code(tmp_path, settings, caplog):
+    for message in NOISE:  # as the command does
+        warnings.filterwarnings("ignore", message)
+    expected, cost = train(tmp_path / "whole"), TrainingCost()
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", StopIn(epoch=3), TrainingCost())
+    as_before(tmp_path / "cut" / LAST)
+    found = train(tmp_path / "cut", cost, **settings)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert [epoch["macs"] for epoch in cost.epochs] == [None, None, None, 416, 416]  # 48·8 + 8·4
+    assert cost.train_macs is None
+    assert "the multiply-adds of the first 3 epochs are not known" in caplog.text
+
+
+def test_a_state_that_lacks_what_is_needed_is_refused():
+    states = [GradualSlimming(ratio=0.5).state_dict(), AutoSparsity(ratio=0.5).state_dict()]
+    for callback, state in zip([GradualSlimming(ratio=0.5), AutoSparsity(ratio=0.5)], states, strict=True):
+        callback.load_state_dict(state)
+        name, lacking = type(callback).__name__, list(state)[-2:]
+        old = {key: value for key, value in state.items() if key not in lacking}
+        said = f"the checkpoint is of an earlier netslim, whose {name} kept no {', '.join(sorted(lacking))}; remove it"
+        with pytest.raises(ValueError, match=said):
+            callback.load_state_dict(old)
 
 
 def test_the_thread_writes_what_was_there_when_it_was_told_to(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ NOISE = (  # true, and nothing the reader could do about
     r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
     r".*srun.*command is available.*",
     r".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming means
+    r".*add the following callbacks: \[.ModelCheckpoint\{[^\]]*\]\.$",  # what wrote last.ckpt once
     r".*It is recommended to use `self.log.*sync_dist=True",  # rank 0 measures the slim network alone
 )
 

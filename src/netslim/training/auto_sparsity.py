@@ -16,6 +16,7 @@ from netslim.method.auto_strength import START, check_auto, has_died, last_to_di
 from netslim.method.penalties import Penalty
 from netslim.method.scales import bn_scales
 from netslim.method.threshold import Floor
+from netslim.training.checkpoint import check_state
 from netslim.training.gradual import GradualSlimming
 from netslim.training.sparsity import Sparsity
 
@@ -125,5 +126,6 @@ class AutoSparsity(Sparsity):
         return {**state, "held": self._held, "from": self._from}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_state(self, state_dict)
         self._now, self._means, self._released = (state_dict[key] for key in ("lambda", "means", "released"))
         self._held, self._from = state_dict["held"], state_dict["from"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
@@ -121,6 +122,15 @@ def epochs_done(path: Path, module: nn.Module, shrinks: bool = False) -> int:
                 f"{given.get(name, 'missing')} here; remove it and run the command again"
             )
     return int(content["epoch"]) + 1
+
+
+def check_state(callback: Callback, saved: Mapping[str, Any]) -> None:
+    """Raise ValueError where a checkpoint lacks something of a callback's state: earlier code did not keep it."""
+    if lacking := sorted(callback.state_dict().keys() - saved.keys()):
+        raise ValueError(
+            f"the checkpoint is of an earlier netslim, whose {type(callback).__name__} kept no {', '.join(lacking)}; "
+            "remove it and train anew"
+        )
 
 
 def _smaller(saved: tuple[int, ...] | None, given: tuple[int, ...] | None) -> bool:

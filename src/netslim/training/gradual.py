@@ -31,6 +31,7 @@ from netslim.method.scores import Score
 from netslim.method.threshold import Floor, is_number, least
 from netslim.modules import bn_layers
 from netslim.training.averages import averages_of
+from netslim.training.checkpoint import check_state
 from netslim.training.goal import Goal, Kept
 from netslim.training.measuring import FitBench
 from netslim.training.slim_module import example_for
@@ -181,6 +182,7 @@ class GradualSlimming(Callback):
         return {"plan": self._plan, "least": self._least, "goal": self.goal.state(), **ramp}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_state(self, state_dict)
         self._least, self._plan = state_dict["least"], state_dict["plan"]
         self._settled, self._ends = state_dict["settled"], state_dict["ends"]
         vars(self.goal).update(state_dict["goal"])

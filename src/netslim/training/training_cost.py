@@ -34,6 +34,13 @@ class TrainingCost(Callback):
             return None
         return sum(training_macs(epoch["macs"], epoch["inputs"]) for epoch in self.epochs)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A checkpoint of earlier code does not tell what its epochs cost."""
+        missing = trainer.current_epoch - len(self.epochs)
+        if missing > 0:
+            log.warning("the multiply-adds of the first %d epochs are not known", missing)
+            self.epochs = [{"macs": None}] * missing
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0:
             self._inputs = 0
