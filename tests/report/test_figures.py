@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from netslim.report.figures import accuracy, canvas, channels, curves, gamma, gamma_history, palette
 from netslim.report.figures.curves import Panel
@@ -133,6 +135,17 @@ def test_nothing_leaves_the_picture(strengths: int, width: float) -> None:
             assert box.y0 >= -1
             assert box.x1 <= figure.bbox.x1 + 1
             assert box.y1 <= figure.bbox.y1 + 1
+
+
+@pytest.mark.parametrize("of", ["channels", "MACs"])
+def test_the_titles_of_panels_side_by_side_do_not_touch(of: str) -> None:
+    panels = {ratio: {0.0: [8.0], 1e-4: [4.0]} for ratio in (0.3, 0.5, 0.75, 0.9, 0.95)}
+    figure = channels.kept(["features.1"], [16], panels, of=of, width=images.WIDE)
+    titles = [text for text in figure.findobj(Text) if text.get_text().endswith("removed")]
+    places = [title.get_window_extent() for title in titles]
+    assert len(places) == 5
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(places, 2))
+    assert max(place.x1 for place in places) <= figure.bbox.x1
 
 
 def test_of_fifty_lambdas_the_legend_names_some_and_the_last() -> None:

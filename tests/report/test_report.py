@@ -236,6 +236,12 @@ def test_several_folders_are_one_page_and_never_averaged(make_sweep: Make, capsy
     assert "±" not in text
 
 
+def test_a_stage_that_jobs_share_is_read_once(make_sweep: Make) -> None:
+    first, second = paths.load_jobs(make_sweep(lambdas=(0.0,), ratios=(0.5, 0.9), epochs=1))
+    assert first.train is second.train
+    assert first.slim is not second.slim
+
+
 @pytest.mark.slow
 def test_seventy_two_jobs_fit_in_three_megabytes(make_sweep: Make) -> None:
     folder = make_sweep(

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from netslim.experiment.measurements import AUTO
 from netslim.files import write_json
 
 AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
+Read = Callable[..., Any]  # `stage_record`
 
 # Settings that cannot change a result: they make no other stage, and no other job. Of the devices only their total
 # matters; pipeline.run adds it.
@@ -128,20 +130,23 @@ def job_folder(sweep: Path, stages: Mapping[str, Any], **labels: float) -> Path:
 def load_jobs(sweep: Path) -> list[records.FinishedJob]:
     """The finished jobs of a sweep, by λ, ratio and seed, with the records of their stages in place of the names.
 
+    Jobs that share a stage share its record.
+
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: a record is damaged, or a job names a stage that is not there.
     """
     if not sweep.is_dir():
         raise FileNotFoundError(f"no folder {sweep}; give the folder of a sweep, such as outputs/lab4_digits")
-    jobs = [_load_job(sweep, path) for path in sorted(sweep.glob("job_*/record.json"))]
+    once: Read = cache(stage_record)
+    jobs = [_load_job(sweep, path, once) for path in sorted(sweep.glob("job_*/record.json"))]
     return sorted(jobs, key=lambda job: (job.strength, job.ratio, job.seed))
 
 
-def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
+def _load_job(sweep: Path, path: Path, read: Read) -> records.FinishedJob:
     job = records.read(path, records.JobRecord)
-    train = stage_record(sweep / job.train, records.TrainRecord)
-    slim = stage_record(sweep / job.slim, records.SlimRecord) if job.slim else None
+    train = read(sweep / job.train, records.TrainRecord)
+    slim = read(sweep / job.slim, records.SlimRecord) if job.slim else None
     return records.FinishedJob(
         strength=job.strength,
         ratio=records.cut_of(train, slim).to_remove(job.target) if job.ratio is None else job.ratio,
@@ -149,10 +154,10 @@ def _load_job(sweep: Path, path: Path) -> records.FinishedJob:
         seed=job.seed,
         train=train,
         slim=slim,
-        finetune=stage_record(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
-        more=[stage_record(sweep / name, _kind(name)) for name in job.more],
-        beside=[stage_record(sweep / name, _kind(name)) for name in job.beside],
-        controls=[stage_record(sweep / name, records.ControlRecord) for name in job.controls],
+        finetune=read(sweep / job.finetune, records.FinetuneRecord) if job.finetune else None,
+        more=[read(sweep / name, _kind(name)) for name in job.more],
+        beside=[read(sweep / name, _kind(name)) for name in job.beside],
+        controls=[read(sweep / name, records.ControlRecord) for name in job.controls],
         method=job.method,
         command=job.command,
     )

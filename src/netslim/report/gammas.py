@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import fmean
+import itertools
+
+import numpy as np
 
 from netslim.experiment.records import TrainRecord
 from netslim.method.scale_bins import DEAD
@@ -15,13 +17,13 @@ def scales(train: TrainRecord) -> list[float]:
 
 def dead_share(train: TrainRecord) -> float:
     """Share of the γ that are dead, at most 1 % of their layer's mean |γ|, 0..1; nan when the record has no γ."""
-    layers = [[abs(value) for value in layer] for layer in train.scales.values() if layer]
-    dead = sum(value <= DEAD * fmean(layer) for layer in layers for value in layer)
+    layers = [abs(np.array(layer)) for layer in train.scales.values() if layer]
+    dead = sum(int((layer <= DEAD * layer.mean()).sum()) for layer in layers)
     count = sum(map(len, layers))
     return dead / count if count else float("nan")
 
 
 def share_under(train: TrainRecord, bound: float) -> float:
     """Share of the |γ| strictly under ``bound``, 0..1; nan when the record has no γ."""
-    values = scales(train)
-    return sum(value < bound for value in values) / len(values) if values else float("nan")
+    values = np.fromiter(itertools.chain.from_iterable(train.scales.values()), dtype=float)
+    return int((abs(values) < bound).sum()) / len(values) if len(values) else float("nan")

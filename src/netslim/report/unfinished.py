@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -38,7 +39,7 @@ def _swept(jobs: Sequence[Sequence[str]]) -> set[str]:
 def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
     """Whether a finished job is the one with these overrides. Where its files lie is compared only where that is swept:
     the same files may lie elsewhere today."""
-    words, made = shlex.split(job.command), settings(job)
+    words, made = _words(job.command), settings(job)
     places = job.train.settings.get("identity", {}).keys()
     asked = job.target or {"ratio": job.ratio}
     own: dict[str, Any] = {**dict.fromkeys(("ratio", *TARGETS)), **asked, "seed": job.seed}
@@ -63,6 +64,11 @@ def _is(job: FinishedJob, overrides: Sequence[str], swept: set[str]) -> bool:
         elif key in set_keys and override not in words:
             return False
     return True
+
+
+@cache
+def _words(command: str) -> list[str]:
+    return shlex.split(command)
 
 
 def _parsed(value: str) -> Any:

@@ -62,9 +62,17 @@ def _over_strengths(
 
 @canvas.drawn
 def ratios(
-    panels: Mapping[str, Mapping[float, Mapping[float, MeanStd]]], *, metric: str, scale: float, width: float
+    panels: Mapping[str, Mapping[float, Mapping[float, MeanStd]]],
+    *,
+    metric: str,
+    scale: float,
+    of: str = "channels",
+    width: float,
 ) -> Figure:
-    """The test result over the prune ratio, 0 being the dense network: a panel per stage, a line per λ."""
+    """The test result over the prune ratio, 0 being the dense network: a panel per stage, a line per λ.
+
+    of: what the ratios are shares of.
+    """
     strengths = sorted({strength for lines in panels.values() for strength in lines})
     columns = min(len(panels), 3)
     figure, axes = canvas.panels(len(panels), columns, width=width, height=2.9)
@@ -73,7 +81,7 @@ def ratios(
             look = palette.series(strengths.index(strength), len(strengths))
             known = {100 * ratio: value for ratio, value in values.items()}
             canvas.points(ax, known, scale, label=formats.label(strength), **look)
-        ax.set(title=title, xlabel="channels asked to go, %")
+        ax.set(title=title, xlabel=f"{of} removed, %")
     for ax in axes[::columns]:
         ax.set_ylabel(metric)
     canvas.legend(figure, axes)

@@ -64,9 +64,11 @@ class Layout(TightLayoutEngine):
     """
 
     def execute(self, fig: Figure) -> None:
+        for spine in (spine for ax in fig.axes for spine in ax.spines.values()):
+            spine.set_in_layout(False)  # the ticks on it are measured
         grid, panels = fig.axes[0].get_gridspec(), fig.get_figheight()
         assert grid is not None, "the panels of `panels` are in a grid"
-        grid.tight_layout(fig, pad=0.5)
+        grid.tight_layout(fig, pad=0.5, h_pad=self.get()["h_pad"])
         height = panels + sum(legend.get_window_extent().height for legend in fig.legends) / fig.dpi
         fig.set_figheight(height)
         room = grid.get_subplot_params(fig)

@@ -14,6 +14,7 @@ from netslim.report import formats
 from netslim.report.figures import canvas, palette
 
 READABLE = 0.3  # inches a number needs
+IN_A_ROW = 4  # panels whose titles have room
 NUMBERS = 300  # cells of a figure up to which each has its number
 MANY = 1500  # cells of a panel from which on they are one image: the page stays small
 
@@ -35,17 +36,18 @@ def kept(
         panels: ratio -> λ -> channels kept in every layer (the mean over seeds).
     """
     row = 0.2 if len(names) <= 40 else max(0.05, 12 / len(names))
-    figure, axes = canvas.panels(len(panels), len(panels), width=width, height=row * len(names) + 0.6, sharey=True)
+    columns = min(len(panels), IN_A_ROW) if width >= canvas.NARROW else 1
+    figure, axes = canvas.panels(len(panels), columns, width=width, height=row * len(names) + 0.6, sharey=True)
     few = len(names) * sum(map(len, panels.values())) <= NUMBERS
-    for ax, (ratio, columns) in zip(axes, panels.items(), strict=True):
-        space = (width - 1) / (len(panels) if width >= canvas.NARROW else 1) / len(columns)
-        _panel(ax, channels, columns, numbers=few and row >= 0.2 and space >= READABLE)
-        strengths = [formats.strength(value) for value in columns]
+    for ax, (ratio, kept_at) in zip(axes, panels.items(), strict=True):
+        space = (width - 1) / columns / len(kept_at)
+        _panel(ax, channels, kept_at, numbers=few and row >= 0.2 and space >= READABLE)
+        strengths = [formats.strength(value) for value in kept_at]
         shown = range(0, len(strengths), max(1, round(0.45 / space)))
         ax.set_xticks([place + 0.5 for place in shown], [strengths[place] for place in shown])
-        ax.set(title=f"{formats.ratio(ratio)} of the {of} removed", xlabel="λ", xlim=(0, len(columns)))
+        ax.set(title=f"{formats.ratio(ratio, of)} removed", xlabel="λ", xlim=(0, len(kept_at)))
     step = 1 if row >= 0.2 else max(1, len(names) // 30)
-    for ax in axes if width < canvas.NARROW else axes[:1]:
+    for ax in axes[::columns]:
         ax.set_yticks([place + 0.5 for place in range(0, len(names), step)], names[::step])
         ax.set_ylim(len(names), 0)
     return figure

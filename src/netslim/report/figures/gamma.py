@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from netslim.report import formats
 from netslim.report.figures import canvas, palette
@@ -66,7 +65,7 @@ def distributions(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, *, w
 
 
 def _histograms(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, width: float) -> Figure:
-    figure = Figure(figsize=(width, 1.25 * len(rows) + 0.8), layout=ConstrainedLayoutEngine(hspace=0.0, h_pad=0.02))
+    figure = Figure(figsize=(width, 1.25 * len(rows) + 0.8), layout=canvas.Layout(h_pad=0.3))
     axes = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey=True)
     top = max(2.0 * max(float(row.linear.mean(0).max()) for row in rows), 10.0)
     for index, (row, (left, right)) in enumerate(zip(rows, axes, strict=True)):
@@ -95,7 +94,7 @@ def _row(
 
 def _shades(rows: Sequence[Row], linear: np.ndarray, log: np.ndarray, width: float) -> Figure:
     """Every λ a band, the darker the more channels are in a bin (logarithm of the count)."""
-    figure = Figure(figsize=(width, 0.16 * len(rows) + 0.8), layout="constrained")
+    figure = Figure(figsize=(width, 0.16 * len(rows) + 0.8), layout=canvas.Layout())
     axes = figure.subplots(1, 2, sharey=True)
     for ax, name, edges in zip(axes, ("linear", "log"), (linear, log), strict=True):
         table = np.log1p(np.stack([getattr(row, name).mean(axis=0) for row in rows]))

@@ -14,9 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.figure import Figure
 
 from netslim.report.figures import canvas
@@ -86,7 +84,7 @@ def inline(figure: Figure, salt: str) -> Markup:
 
 def save(figure: Figure, format: str, *, salt: str = "netslim") -> bytes:
     """A figure as a file of one of FORMATS: no time, no random identifier; text stays text."""
-    canvas_of = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}[format](figure)
+    canvas_of = get_registered_canvas_class(format)(figure)  # imported when a format is first asked for
     buffer = io.BytesIO()
     figure.dpi = DPI
     with (

@@ -175,8 +175,9 @@ def every_stage(groups: Sequence[Group]) -> Table:
         head=["ratio", "λ", "n", *stages, "parameters left", "MACs left", "removed"],
         rows=[_stages(row, stages) for row in rows],
         align="llr" + "r" * len(stages) + "rrr",
-        caption=f"Test {_metrics(groups)}; a training is tested once, after its last epoch. Ratio: share of channels "
-        "asked to go; removed: share that went. Parameters and MACs left, in % of the dense network.",
+        caption=f"Test {_metrics(groups)}; a training is tested once, after its last epoch. Ratio: the share "
+        "that was to be removed; removed: the share of the channels that was. Parameters and MACs left, in % of the "
+        "dense network.",
         grouped=True,
     )
     return _with_label(table, rows, groups)
@@ -258,7 +259,7 @@ def _over_ratios(group: Group) -> Picture:
     unit, asked = formats.unit(group.metric), [formats.ratio(ratio, group.of) for ratio in group.ratios]
     return Picture(
         name=group.file("test-accuracy-over-ratios"),
-        draw=partial(accuracy.ratios, panels, metric=f"test {unit.axis}", scale=unit.scale),
+        draw=partial(accuracy.ratios, panels, metric=f"test {unit.axis}", scale=unit.scale, of=group.of),
         alt=f"Test {unit.name} over prune ratios {formats.listing(asked)}: a panel for "
         f"{formats.listing(list(panels))}, a line per λ. The numbers are those of the table.",
         caption=f"Test {unit.name} over the prune ratio, from the dense network at 0, as in figure 5 of the paper.",
