@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import netslim
+from netslim import files
 from netslim.data import InMemoryData, digits
-from netslim.experiment import control_networks, fitting, paths, pipeline
+from netslim.experiment import control_networks, controls, fitting, paths, pipeline
 from netslim.experiment.networks import network_after
 from netslim.experiment.records import FinishedJob
 from netslim.experiment.stage import Finished
@@ -229,3 +230,30 @@ def test_a_network_that_gets_smaller_inside_its_training_has_controls_but_for_ra
     assert epochs == {"scratch": 4, "scratch-b": round(spent / job.cut.small.macs), "uniform-macs": 4}
     with pytest.raises(ValueError, match="controls=random: the channels are removed inside the training"):
         pipeline.stages_of(job_of(*words, "controls=[random]"))
+
+
+def test_controls_of_equal_widths_are_trained_once(tmp_path, job_of, monkeypatch):
+    """Oracle: the same control in a folder of its own, trained."""
+    uniform = ["score=uniform", "controls=[scratch,uniform]"]
+    pipeline.run(tmp_path / "alone", job_of(*uniform, "slimming.floor=2"))
+    pipeline.run(tmp_path / "s", job_of(*uniform))
+    trainings, fit_task = [], controls.fit_task
+    monkeypatch.setattr(controls, "fit_task", lambda *given: trainings.append(given) or fit_task(*given))
+    pipeline.run(tmp_path / "s", job_of(*uniform, "slimming.floor=2"))  # another stage, but it removes the same
+    assert trainings == []
+    (alone,) = paths.load_jobs(tmp_path / "alone")
+    one, two = sorted(paths.load_jobs(tmp_path / "s"), key=lambda job: control(job, "scratch").same_as)
+    for kind in ("scratch", "uniform"):
+        first, second, trained = control(one, kind), control(two, kind), control(alone, kind)
+        assert first.name != second.name == trained.name
+        assert (first.same_as, second.same_as) == ("", first.name)
+        assert (second.test, second.widths, second.epochs) == (trained.test, trained.widths, trained.epochs)
+        tensors = [files.read_tensors(tmp_path / place / trained.name / "slim.pt")["state"] for place in ("s", "alone")]
+        assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[1])
+
+
+def test_controls_of_other_widths_seeds_or_recipes_are_trained(tmp_path, job_of):
+    wide = ["controls=[scratch]"]
+    for words in ([], ["ratio=0.6"], ["seed=1"], ["epochs=3"], ["optimizer.lr=0.01"]):
+        pipeline.run(tmp_path / "s", job_of(*wide, *words))
+    assert [control(job, "scratch").same_as for job in paths.load_jobs(tmp_path / "s")] == [""] * 5

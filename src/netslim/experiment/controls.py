@@ -14,7 +14,8 @@
 They train without the penalty, with the recipe of the training (``random``: of the fine-tuning). Where fine-tuning
 learns from the dense network (``finetune.distill``), all but ``dense`` do. New weights are those of a network that is
 made with these widths (``nets.initialisation.renew``). Each control is a stage with a record of its own, done once for
-all jobs that share it: there is one ``dense`` per seed, whatever λ and ratio.
+all jobs that share it: there is one ``dense`` per seed, whatever λ and ratio. Where methods left the same widths, the
+second takes over what the first has trained (``trained_once``).
 
 A control is a function ``control(job, stages) -> Stage``: ``stages`` are those of the job so far, and what it reads of
 them it names in ``after`` and in ``settings``. One of one's own, ``controls=[{_target_: my.control}]``, is shown in the
@@ -24,6 +25,7 @@ dense network before the first training, to refuse it (ValueError).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from typing import Any
 import lightning
 from torch import nn
 
+from netslim.experiment import paths, trained_once
 from netslim.experiment.control_networks import drawn, renewed, uniform_network
 from netslim.experiment.fitting import fit_task, make_task, taught
 from netslim.experiment.job import Job
@@ -43,6 +46,7 @@ from netslim.modules import bn_layers
 from netslim.nets.initialisation import check_renewable
 from netslim.training import distributed
 
+log = logging.getLogger("netslim")
 Control = Callable[[Job, tuple[Stage, ...]], Stage]
 Done = Mapping[str, Finished]
 Make = Callable[[Any, Done], nn.Module]  # of the data module, and the stages that are done
@@ -170,14 +174,18 @@ def _cut_before(done: Done) -> SlimRecord | Cut:
 
 def _new(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
     """The settings of a training from new weights: the recipe but for what makes it sparse, all the job's epochs."""
-    recipe = {key: value for key, value in job.settings["train"].items() if key not in ("penalty", "schedule", "score")}
     epochs = _epochs(stages)
     if not epochs:
         raise ValueError(
             "controls: the job trains nothing (epochs=0, finetune.epochs=0), so there is nothing to train for as long; "
             "leave them out, or give finetune.epochs"
         )
-    return {**recipe, "epochs": epochs, "seed": job.seed}
+    return {**_recipe(job), "epochs": epochs, "seed": job.seed}
+
+
+def _recipe(job: Job) -> dict[str, Any]:
+    """The settings of the job's training but for what makes it sparse."""
+    return {key: value for key, value in job.settings["train"].items() if key not in ("penalty", "schedule", "score")}
 
 
 def _taught(job: Job, stages: tuple[Stage, ...]) -> dict[str, Any]:
@@ -218,14 +226,19 @@ def _stage(
         network = make(images, done)
         size = count(network, example_of(images, network))
         widths = {name: len(bn.weight) for name, bn in bn_layers(network).items()}
+        epochs = settings.get("epochs") or _affordable([finished.record for finished in done.values()], size.macs)
+        training = trained_once.identity(network, {**_recipe(job), **settings, "epochs": epochs})
+        if (known := distributed.on_rank_zero(lambda: trained_once.take_over(folder, training))) is not None:
+            log.info("%s | the training of %s, taken over", paths.title(folder), known.same_as)
+            return known
         teacher = taught(job, images, next(iter(done.values()))) if "distill" in settings else {}
         module = make_task(job, network, strength=0.0, **{"optimizer": job.optimizer, **own, **teacher})
-        epochs = settings.get("epochs") or _affordable([finished.record for finished in done.values()], size.macs)
         _, left = fit_task(job, folder, module, images, epochs, strength=0.0)
         if distributed.is_rank_zero():
             save_network(network, folder)
         left |= _with_training(left["train_macs"], next(iter(done.values())).record) if inherits else {}
-        return ControlRecord(control=words, params=size.params, macs=size.macs, widths=widths, **left)
+        left |= {"widths": widths, "training": training}
+        return ControlRecord(control=words, params=size.params, macs=size.macs, **left)
 
     return Stage(kind, after, settings, work, labels, ControlRecord, shared=True)
 

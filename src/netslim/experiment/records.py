@@ -137,7 +137,8 @@ class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
     """A training to compare the job's result with. ``control``: what it is, in words, as tables name it.
 
     ``params``, ``macs``: of its network, for one input. ``widths``: channels of each BN layer. ``inherited``: epochs of
-    the training that its weights come from; ``train_macs`` has those too.
+    the training that its weights come from; ``train_macs`` has those too. ``training``: a digest of the network that it
+    starts from and of the recipe; ``same_as``: the control that did this training, where another did.
     """
 
     control: str
@@ -146,6 +147,8 @@ class ControlRecord(StageRecord, kw_only=True, omit_defaults=True):
     widths: dict[str, int] = {}
     metric: Metric = Metric()
     inherited: int = 0
+    training: str = ""
+    same_as: str = ""
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
     test: Test
     train_macs: AtLeast0 | None = None
