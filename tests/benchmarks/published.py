@@ -30,6 +30,8 @@ def tables(text: str) -> list[str]:
 def table(source: str, number: str) -> str:
     if source == "paper":
         return paper.table(PUBLISHED)
+    if not (PUBLISHED / source).exists():
+        return "Not run yet."
     return tables((PUBLISHED / source).read_text())[int(number) - 1]
 
 
