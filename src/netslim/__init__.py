@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netslim.engine import Selection, mask, reconstruct, rescale, select_channels, slim
     from netslim.measure.cost import Cost, count
     from netslim.measure.export import export
+    from netslim.measure.latency_table import LatencyTable
     from netslim.measure.scan import scan
     from netslim.method.recovery import recalibrate
     from netslim.method.steps import penalize
@@ -40,6 +41,7 @@ __all__ = [
     "Cost",
     "GammaHistogram",
     "GradualSlimming",
+    "LatencyTable",
     "Selection",
     "Slimming",
     "SlimmingTask",
@@ -63,6 +65,7 @@ HOME = {
     **dict.fromkeys(("Selection", "mask", "reconstruct", "rescale", "select_channels", "slim"), "engine"),
     **dict.fromkeys(("Cost", "count"), "measure.cost"),
     "export": "measure.export",
+    "LatencyTable": "measure.latency_table",
     "penalize": "method.steps",
     "scan": "measure.scan",
     "recalibrate": "method.recovery",

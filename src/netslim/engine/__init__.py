@@ -15,12 +15,15 @@ README.md says how it works, what it cannot do, and how to add an operation.
 """
 
 from netslim.engine.api import channel_macs, mask, score_channels, select_channels, slim, slim_in_place
+from netslim.engine.cut.layer_shapes import LatencyModel, LayerShape
 from netslim.engine.ops.table import OpRule, register
 from netslim.engine.recovery.reconstruct import Reconstructed, reconstruct
 from netslim.engine.recovery.rescale import Rescaled, rescale
 from netslim.engine.selection import Selection
 
 __all__ = [
+    "LatencyModel",
+    "LayerShape",
     "OpRule",
     "Reconstructed",
     "Rescaled",

@@ -19,6 +19,7 @@ from netslim.engine.checks import check_copies, check_coupling, check_keep, chec
 from netslim.engine.choice import choose, scattering_graph
 from netslim.engine.cut import emit, plan
 from netslim.engine.cut.in_place import cut_in_place, parameter_cuts
+from netslim.engine.cut.layer_shapes import LatencyModel, layers_left
 from netslim.engine.cut.optimizer_state import check_state, cut_state, masked_parameters
 from netslim.engine.decide import connections as around
 from netslim.engine.decide.choose import Amount, target_of
@@ -54,6 +55,8 @@ def select_channels(
     *,
     target_macs: float | None = None,
     target_params: float | None = None,
+    target_latency: float | None = None,
+    latency: LatencyModel | None = None,
     floor: Floor = 1,
     most: float = 1.0,
     coupling: str = "keep",
@@ -70,6 +73,9 @@ def select_channels(
             or as a whole number over 1 (for the example input, the whole batch). The smallest ratio that meets it is
             found by bisection.
         target_params: the same of the parameters.
+        target_latency: the same of the time that a forward pass takes, as ``latency`` predicts it; over 1 milliseconds.
+        latency: how long layers take, such as ``netslim.LatencyTable("onnx")``. With it, ``predicted`` of the result
+            says how long the networks take.
         example_input: a tensor, a tuple of positional or a dict of keyword arguments of the model's forward.
         floor: channels that every layer keeps at least: a number, a share of each layer, or layer name -> number.
         most: the largest share of a layer that may be removed, in (0, 1], rounded down; default all of it.
@@ -97,11 +103,13 @@ def select_channels(
     (tensor([ True, False, False,  True]), Selection(2 of 4 channels removed, 50.0 % of multiply-adds left))
     """
     check_coupling(coupling)
-    amount = Amount(ratio, target_of(ratio, target_macs, target_params), floor, round_to, strict, most)
+    target = target_of(ratio, target_macs, target_params, target_latency, latency)
     network = Network(model)
     check_model(network)
     graph = analyse(network, example_input)
     scores = scores_of(model, score, partial(around.connections, network, graph))
+    times = None if latency is None else latency(model, example_input, layers_left(graph, graph.everything))
+    amount = Amount(ratio, target, floor, round_to, strict, most, times)
     if coupling == "scatter":
         graph = scattering_graph(network, graph, example_input, scores)
     return choose(network, graph, scores, coupling, amount, example_input)

@@ -33,6 +33,7 @@ def choose(
             proved = prove(network, graph, keep, example_input)
     described = _described(network, graph, scores, found, asked, keep, proved, example_input)
     described.coupling, described.at_floor = coupling, amount.at_floor(keep)
+    described.predicted = amount.predicted(graph, proved.exist)
     return described
 
 

@@ -28,6 +28,7 @@ class Selection(dict[str, Tensor]):
     held_back: for the other BN channels, what holds them -> how many ("coupled": their residual stream is written by
     others too; an operation; or that the layer was not run).
     held: the same by layer. at_floor: layers that lost all that their floor lets go.
+    predicted: milliseconds of the "dense" and of the "slim" network, where a latency model was given.
     scattering: BN layers that may write only some channels of their streams -> the layers around which it is done.
     """
 
@@ -41,6 +42,7 @@ class Selection(dict[str, Tensor]):
     held: dict[str, dict[str, int]] = field(default_factory=dict)
     coupling: str = "keep"
     at_floor: list[str] = field(default_factory=list)
+    predicted: dict[str, float] = field(default_factory=dict)
     scattering: Mapping[str, str] = field(default_factory=dict)
     scores: Scores | None = None  # by which they were ranked
     proof: Proof | None = None  # for slim()
@@ -63,6 +65,7 @@ class Selection(dict[str, Tensor]):
                 *rows({name: widths[name] for name in order}, self.held),
                 f"removed {self.removed} of {self.prunable} prunable channels ({100 * self.asked:.3g} % asked)",
                 f"left: {left.get('parameters')} of the parameters, {left.get('macs')} of the multiply-adds",
+                *(["latency: {dense:.3g} -> {slim:.3g} ms, predicted".format(**self.predicted)] * bool(self.predicted)),
                 *(f"! {line}" for line in self.advice()),
             ]
         )

@@ -47,7 +47,7 @@ def hardware() -> str:
     import torch  # here: a report asks for versions only, and starts without torch
     import torch.distributed as dist
 
-    cores = f"{processor_cores()} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
+    cores = f"{processor_cores()} CPU cores ({processor()}), {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         cores = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -60,7 +60,8 @@ def processor_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the machine's CPU."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

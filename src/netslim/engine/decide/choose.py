@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
+from netslim.engine.cut.layer_shapes import LatencyModel, Times, layers_left
 from netslim.engine.cut.savings import macs_left, params_left
 from netslim.engine.decide.coupling import Units
 from netslim.engine.decide.levels import AUTO, in_levels
@@ -16,15 +17,15 @@ from netslim.engine.graph.graph import Graph
 from netslim.method.threshold import Floor, is_number, least, remove_lowest
 from netslim.modules import Network
 
-COSTS: dict[str, tuple[str, Callable[[Network, Graph, Tensor], float]]] = {
-    "target_macs": ("multiply-adds", macs_left),
-    "target_params": ("parameters", params_left),
-}
+LATENCY = "target_latency"
+UNITS = {"target_macs": "multiply-adds", "target_params": "parameters", LATENCY: "milliseconds"}
+COSTS: dict[str, Callable[[Network, Graph, Tensor], float]] = {"target_macs": macs_left, "target_params": params_left}
 
 
 @dataclass(frozen=True)
 class Target:
-    """What may be left of a cost: a share of the dense network's, or from 2 on a number of multiply-adds or parameters.
+    """What may be left of a cost: a share of the dense network's, or over 1 a number of multiply-adds, of parameters
+    (whole ones), or of milliseconds.
 
     Raises:
         ValueError: it is neither.
@@ -34,24 +35,21 @@ class Target:
     value: float
 
     def __post_init__(self) -> None:
-        value = self.value
-        if not (is_number(value) and (0 < value <= 1 or (value > 1 and float(value).is_integer()))):
-            raise ValueError(
-                f"{self.name} must be in (0, 1], got {value!r}; a whole number over 1 means that many {self.unit}"
-            )
+        value, whole = self.value, self.name != LATENCY
+        number = is_number(value) and value > 1 and (not whole or float(value).is_integer())
+        if not number and not (is_number(value) and 0 < value <= 1):
+            over = "a whole number over 1 means" if whole else "over 1 it means"
+            raise ValueError(f"{self.name} must be in (0, 1], got {value!r}; {over} that many {self.unit}")
 
     @property
     def unit(self) -> str:
-        return COSTS[self.name][0]
-
-    def left(self, network: Network, graph: Graph, exist: Tensor) -> float:
-        """What is left of the cost if only these ids exist."""
-        return COSTS[self.name][1](network, graph, exist)
+        return UNITS[self.name]
 
     def check(self, left: float, dense: float) -> None:
         """Raise where more is left than the target allows: the least that there can be."""
         if left > self.limit(dense):
-            least = f"{left:.0f}" if self.value > 1 else f"{left / dense:.3f} of the"
+            number = f"{math.ceil(100 * left) / 100:g}" if self.name == LATENCY else f"{left:.0f}"
+            least = number if self.value > 1 else f"{left / dense:.3f} of the"
             raise ValueError(f"{self.name} {self.value:g} is out of reach: at least {least} {self.unit} stay")
 
     def limit(self, dense: float) -> float:
@@ -60,24 +58,30 @@ class Target:
 
 
 def target_of(
-    ratio: float | None, target_macs: float | None = None, target_params: float | None = None
+    ratio: float | None,
+    target_macs: float | None = None,
+    target_params: float | None = None,
+    target_latency: float | None = None,
+    latency: LatencyModel | None = None,
 ) -> Target | None:
     """None where the ratio is given; exactly one of them must be.
 
     Raises:
         ValueError: none is given, or several, or a target that cannot be.
     """
-    targets = {"target_macs": target_macs, "target_params": target_params}
+    targets = {"target_macs": target_macs, "target_params": target_params, LATENCY: target_latency}
     given = [Target(name, value) for name, value in targets.items() if value is not None]
     if len(given) + (ratio is not None) != 1:
-        raise ValueError("give either ratio or target_macs or target_params")
+        raise ValueError(f"give either ratio or {' or '.join(targets)}")
+    if target_latency is not None and latency is None:
+        raise ValueError("target_latency needs what measures it, such as latency=netslim.LatencyTable('eager')")
     return given[0] if given else None
 
 
 @dataclass(frozen=True)
 class Amount:
     """How much is to be removed: ratio, a share of the prunable channels; or until a target is met. floor, round_to,
-    strict and most as in ``threshold``."""
+    strict and most as in ``threshold``. times: how long layers take, where somebody knows."""
 
     ratio: float | None
     target: Target | None
@@ -85,6 +89,7 @@ class Amount:
     round_to: int | str
     strict: bool
     most: float = 1.0
+    times: Times | None = None
 
     def choose(self, network: Network, graph: Graph, units: Units) -> tuple[float, dict[str, Tensor]]:
         """The ratio, and the channels to keep.
@@ -119,11 +124,11 @@ class Amount:
     def _ratio_for(self, target: Target, network: Network, graph: Graph, units: Units) -> float:
         """The smallest k/N whose slim network meets the target, by bisection; what is left only falls with k."""
         prunable = sum(int((number >= 0).sum()) for number in units.number.values())
-        dense = target.left(network, graph, torch.ones(graph.count, dtype=torch.bool))
+        dense = self._left(target, network, graph, graph.everything)
 
         def left(k: int) -> float:
             keep = self._keep(units, k / prunable, strict=False)
-            return target.left(network, graph, solve(graph, keep).exist)
+            return self._left(target, network, graph, solve(graph, keep).exist)
 
         low, high = 0, prunable - 1
         while low < high:
@@ -132,3 +137,17 @@ class Amount:
         if self.strict:
             target.check(left(low), dense)
         return low / prunable
+
+    def _left(self, target: Target, network: Network, graph: Graph, exist: Tensor) -> float:
+        """What is left of the target's cost if only these ids exist."""
+        return self._latency(graph, exist) if target.name == LATENCY else COSTS[target.name](network, graph, exist)
+
+    def _latency(self, graph: Graph, exist: Tensor) -> float:
+        assert self.times is not None, "target_of refuses a latency that nobody knows"
+        return self.times(layers_left(graph, exist))
+
+    def predicted(self, graph: Graph, exist: Tensor) -> dict[str, float]:
+        """Milliseconds of the network and of what these ids are; {} where nobody knows."""
+        if self.times is None:
+            return {}
+        return {"dense": self._latency(graph, graph.everything), "slim": self._latency(graph, exist)}

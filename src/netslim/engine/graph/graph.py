@@ -51,6 +51,11 @@ class Graph:
         return len(self.classes)
 
     @property
+    def everything(self) -> Tensor:
+        """All ids exist: the dense network."""
+        return torch.ones(self.count, dtype=torch.bool)
+
+    @property
     def norm_flows(self) -> list[PerChannel]:
         """Those of BN layers with γ, in the order in which they are called."""
         return [flow for flow in self.flows if isinstance(flow, PerChannel) and flow.norm]
