@@ -15,10 +15,11 @@ from torch import nn
 
 import netslim
 from netslim.engine import LayerShape
-from netslim.measure import measured_times, one_layer, runtimes
+from netslim.measure import one_layer, runtimes
 from netslim.measure.formats.onnx import open_in_runtime
 from netslim.measure.latency_table import LatencyTable, corners
 from netslim.nets import VGG
+from tests.clocks import multiply_adds
 
 X = torch.randn(1, 3, 16, 16)
 
@@ -33,18 +34,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Time is multiply-adds, of a whole network half of them; and what was measured."""
-    seen: list[Any] = []
-
-    def shown(run: Any, x: Any, seconds: float) -> float:
-        seen.append(run)
-        return netslim.count(run, x).macs / (2 if isinstance(run, VGG) else 1)
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(measured_times, "fastest", shown)
-    plain = runtimes.Runtime("PyTorch", lambda model, _: model, one_layer.module, ("torch",))  # type: ignore
-    monkeypatch.setitem(runtimes.RUNTIMES, "eager", plain)
-    return seen
+    return multiply_adds(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -59,13 +59,14 @@ class Selection(dict[str, Tensor]):
         widths = {name: (n := sum(why.values()), n) for name, why in self.held.items()}
         widths |= {name: (int(mask.sum()), len(mask)) for name, mask in self.items()}
         order = self.scores.value if self.scores else widths  # the network's
+        times = " -> ".join(f"{milliseconds:.3g}" for milliseconds in self.predicted.values())
         left = {what: f"{100 * (1 - share):.1f} %" for what, share in self.delivered.items()}
         return "\n".join(
             [
                 *rows({name: widths[name] for name in order}, self.held),
                 f"removed {self.removed} of {self.prunable} prunable channels ({100 * self.asked:.3g} % asked)",
                 f"left: {left.get('parameters')} of the parameters, {left.get('macs')} of the multiply-adds",
-                *(["latency: {dense:.3g} -> {slim:.3g} ms, predicted".format(**self.predicted)] * bool(self.predicted)),
+                *([f"latency: {times} ms, predicted"] if times else []),
                 *(f"! {line}" for line in self.advice()),
             ]
         )

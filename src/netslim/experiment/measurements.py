@@ -154,12 +154,29 @@ class Rescaled(Struct, kw_only=True):
     left: dict[str, str]
 
 
+class Timed(Struct, kw_only=True):
+    """Milliseconds of a forward pass of ``batch`` inputs on so many CPU ``threads``, by the network before and after
+    slimming: predicted from its layers, which were measured alone, and measured once it was there."""
+
+    runtime: str
+    batch: AtLeast1
+    threads: AtLeast1
+    predicted: dict[Literal["dense", "slim"], float]
+    measured: dict[Literal["dense", "slim"], float]
+
+    def __str__(self) -> str:
+        before, after = self.measured["dense"], self.measured["slim"]
+        where = f"in {self.runtime}, batch of {self.batch}"
+        return f"{before:.3g} -> {after:.3g} ms ({self.predicted['slim']:.3g} predicted) {where}"
+
+
 class Left:
     """How much of the dense network is left, of whatever knows both sizes."""
 
     __slots__ = ()
     dense: Size
     small: Size
+    latency: Timed | None = None
 
     @property
     def params_left(self) -> float:
@@ -173,9 +190,11 @@ class Left:
 
     def to_remove(self, target: dict[str, float]) -> float:
         """The share of the dense network's cost that a target leaves no room for, 0..1."""
-        (name, left), dense = next(iter(target.items())), {"target_macs": self.dense.macs}
-        share = left if left <= 1 else left / dense.get(name, self.dense.params)
-        return max(0.0, round(1 - share, 9))
+        ((name, left),) = target.items()
+        dense: dict[str, float] = {"target_macs": self.dense.macs, "target_params": self.dense.params}
+        if self.latency:
+            dense["target_latency"] = self.latency.predicted["dense"]
+        return max(0.0, round(1 - (left if left <= 1 else left / dense[name]), 9))
 
 
 class Shape(Struct, kw_only=True):

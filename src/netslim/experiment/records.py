@@ -28,6 +28,7 @@ from netslim.experiment.measurements import (
     Rescaled,
     Run,
     Test,
+    Timed,
     as_filed,
     as_read,
     check_epochs,
@@ -40,7 +41,8 @@ from netslim.experiment.measurements import (
 from netslim.files import read_json
 
 Kind = TypeVar("Kind")
-TARGETS = {"target_macs": "MACs", "target_params": "parameters"}  # what a job may be asked for instead of a ratio
+# What a job may be asked for instead of a ratio.
+TARGETS = {"target_macs": "MACs", "target_params": "parameters", "target_latency": "latency"}
 
 
 class StageRecord(Struct, kw_only=True, omit_defaults=True):
@@ -94,7 +96,7 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
 
     ``train``: the training that was slimmed. ``removed``, ``prunable``: channels, of the dense network in later rounds
     too. ``at_floor``: layers that lost all that their floor lets go. ``uncounted``: operations without a MAC rule, and
-    how often they ran. ``candidates``: of a vote.
+    how often they ran. ``candidates``: of a vote. ``latency``: where there is a target for it.
     """
 
     train: str = ""
@@ -112,6 +114,7 @@ class SlimRecord(StageRecord, Left, kw_only=True, omit_defaults=True):
     reconstructed: Reconstructed | None = None
     rescaled: Rescaled | None = None
     candidates: list[Candidate] = []
+    latency: Timed | None = None
     run: Run
 
     def __post_init__(self) -> None:

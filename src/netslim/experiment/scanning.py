@@ -14,6 +14,7 @@ from torch import nn
 from netslim.experiment.findings import ScannedPoint, ScanRecord
 from netslim.experiment.job import Job
 from netslim.experiment.networks import example_of, inputs, network_after, scores_of
+from netslim.experiment.records import TARGETS
 from netslim.experiment.stage import Finished, Stage
 from netslim.measure.scan import scan
 
@@ -46,7 +47,7 @@ def _scan(job: Job, folder: Path, done: Mapping[str, Finished]) -> ScanRecord:
     images.prepare_data()
     images.setup("fit")
     score = {"score": scores_of(job, network, images)} if job.score else {}
-    amount = dict.fromkeys(("ratio", "target_macs", "target_params"))
+    amount = {"ratio", *TARGETS, "latency"}
     options = {key: value for key, value in job.slimming(**job.amount).options.items() if key not in amount}
     statistics = list(inputs(images, network, BATCHES))
     found = scan(network, example, _labelled(images, network), recalibration=statistics, **{**options, **score})

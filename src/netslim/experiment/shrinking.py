@@ -21,8 +21,10 @@ def check(job: Job) -> None:
     """Refuse, before the training, what cannot be done inside one.
 
     Raises:
-        ValueError: rounded widths, a distillation, or a score that needs data.
+        ValueError: rounded widths, a target for latency, a distillation, or a score that needs data.
     """
+    if "target_latency" in job.target:
+        raise ValueError("target_latency is met in one cut after the training; choose schedule=one_shot")
     options = job.slimming(**job.amount).options
     if options["round_to"] != 1:
         raise ValueError(

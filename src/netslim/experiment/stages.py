@@ -7,8 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import msgspec
@@ -16,7 +15,7 @@ from lightning import LightningDataModule, LightningModule
 from torch import nn
 
 from netslim import files
-from netslim.experiment import checks, paths, shrinking, vote
+from netslim.experiment import checks, paths, shrinking, timing, vote
 from netslim.experiment.fitting import finetuned, fit_task, limits_of, make_task, test_of
 from netslim.experiment.job import Amount, Job
 from netslim.experiment.measurements import Candidate, as_written
@@ -35,7 +34,6 @@ from netslim.experiment.records import (
 )
 from netslim.experiment.stage import Finished, Stage
 from netslim.measure.environment import describe_run
-from netslim.measure.latency import latency
 from netslim.method.penalties import L1
 from netslim.method.schedules import most_per_cut, sparse_epochs
 from netslim.method.scores import Scores
@@ -167,21 +165,17 @@ def _slim(job: Job, amount: Amount, folder: Path, done: Done) -> SlimRecord:
     options["score"], candidates = _scores(job, network, images, task.metric_of(module), candidate)
     options |= {"reconstruct": callback.reconstruct, "rescale": callback.rescale}
     small, result = slim_module(module, IdleBench(quiet, images, "test"), **options)
-    save_slim(small.get_submodule("network"), folder)
+    networks = network, small.get_submodule("network")
+    save_slim(networks[1], folder)
     record = _record(result, task.metric_of(module), msgspec.convert(told(), Run))
     record.train, record.limits, record.candidates = next(iter(done)), limits_of(job), candidates
-    record.run.latency = _latencies(network, small.get_submodule("network"), example_of(images, network))
+    example = example_of(images, network)
+    record.run.latency = timing.eager(*networks, example)
+    record.latency = timing.asked(options.get("latency"), result, networks, example)
     if before:
         _count_from_dense(record, before[-1])
     log.info("%s | %s", paths.title(folder), _told(record))
     return record
-
-
-def _latencies(dense: nn.Module, small: nn.Module, example: Any) -> dict[Literal["dense", "slim"], float]:
-    """Milliseconds of a forward pass of one input on the CPU, the medians, measured in turns."""
-    turns = [[latency(each.cpu().float(), example, seconds=0.05).median for each in (dense, small)] for _ in range(3)]
-    before, after = (round(median(each), 3) for each in zip(*turns, strict=True))
-    return {"dense": before, "slim": after}
 
 
 def _scores(
@@ -275,4 +269,5 @@ def _told(record: SlimRecord) -> str:
     scores = [f"{test.score:{record.metric.format}} {what}" for what, test in tests.items()]
     removed = f"removed {record.removed} of {record.prunable} channels, {100 * record.macs_left:.1f} % of MACs left"
     ends = f", {len(record.at_floor)} layers at their floor ({record.at_floor[0]}, …)" if record.at_floor else ""
-    return f"{removed}{ends} | test {record.metric.name} {', '.join(scores)}"
+    time = f", {record.latency}" if record.latency else ""
+    return f"{removed}{time}{ends} | test {record.metric.name} {', '.join(scores)}"

@@ -18,6 +18,7 @@ from netslim.experiment.job import Job
 from netslim.launch import debug, numbers, pretrained, recorded, running
 from netslim.launch.numbers import number, truth
 from netslim.launch.settings import SETTINGS, unknown
+from netslim.measure.latency_table import LatencyTable
 from netslim.method.schedules import OneShot
 from netslim.training.distillation import Distillation, check_distillation
 from netslim.training.lr_schedules import SCHEDULES
@@ -57,7 +58,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         finetune_scheduler=_finetune_scheduler(cfg),
         distillation=_distillation(cfg),
         trainer=_partial(cfg, "trainer"),
-        slimming=_partial(cfg, "slimming"),
+        slimming=_slimming(cfg),
         settings=recorded.settings(cfg),
         places=recorded.places(cfg),
         weights=cfg.weights,
@@ -109,6 +110,12 @@ def _task(cfg: DictConfig) -> Callable[..., Any]:
         if name not in takes and value != default:
             raise ValueError(f"{name}={value}: the task {cfg.task._target_} takes no {name}; leave it at its default")
     return partial(build, **{name: value for name, (value, _) in extras.items() if name in takes})
+
+
+def _slimming(cfg: DictConfig) -> Callable[..., Any]:
+    """What makes the callback; with the table that says how long layers take, where there is a target for that."""
+    build, asked = _partial(cfg, "slimming"), numbers.latency(cfg)
+    return build if cfg.target_latency is None else partial(build, latency=LatencyTable(**asked))
 
 
 def _finetune_scheduler(cfg: DictConfig) -> Callable[..., Any] | None:

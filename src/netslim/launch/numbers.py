@@ -12,6 +12,8 @@ from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import TARGETS
 from netslim.method.schedules import Schedule
 
+LATENCY = {"runtime": "eager", "batch": 1}
+
 
 def target(cfg: DictConfig) -> dict[str, float]:
     """What may be left, where that is given instead of the ratio."""
@@ -21,6 +23,17 @@ def target(cfg: DictConfig) -> dict[str, float]:
         words = " and ".join(f"{key}={cfg[key]}" for key in given)
         raise ValueError(f"{words} both say how much is removed; give one of them (ratio=null takes a sweep's back)")
     return found
+
+
+def latency(cfg: DictConfig) -> dict[str, Any]:
+    """Where and with what batch the latency is measured that ``target_latency`` asks for."""
+    asked: dict[str, Any] = OmegaConf.to_container(cfg.latency)  # type: ignore[assignment]
+    if cfg.target_latency is None and asked != LATENCY:
+        words = " ".join(f"latency.{key}={value}" for key, value in asked.items() if value != LATENCY.get(key))
+        raise ValueError(
+            f"{words} has no effect without target_latency=…; give that instead of a ratio, or leave it out"
+        )
+    return asked
 
 
 def _typed(key: str) -> bool:

@@ -41,6 +41,7 @@ def settings(cfg: DictConfig) -> dict[str, Plain]:
     values: Plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     for group, defaults in LATER.items():
         values[group] = {key: value for key, value in values[group].items() if defaults.get(key, ...) != value}
+    timed = {} if values["target_latency"] is None else {"latency": values["latency"]}
     chosen = {key: values[key] for key, default in DEFAULTS.items() if values[key] != default}
     cut: Plain = {
         key: chosen.pop(key) for key in ("score", "schedule") if key in chosen
@@ -51,7 +52,7 @@ def settings(cfg: DictConfig) -> dict[str, Plain]:
         recipe[group] = {key: value for key, value in own if f"{group}.{key}" not in paths.WITHOUT_EFFECT}
     return {
         "train": _written(recipe, cfg),
-        "slim": _written({"slimming": values["slimming"], **cut}, cfg),
+        "slim": _written({"slimming": values["slimming"], **cut, **timed}, cfg),
         "finetune": {**_written(recipe, cfg), **_finetune(values["finetune"])},
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from netslim.experiment.records import TARGETS
 from netslim.launch import debug, gpu_lease, job_status
 from netslim.measure.environment import processor_cores
 
@@ -20,15 +21,14 @@ def workers(threads: int | None, devices: Any, accelerator: str, jobs_per_gpu: i
     return max(1, processor_cores() // threads) if threads else 1
 
 
-def amount(ratio: float | None, target_macs: float | None, target_params: float | None) -> str:
-    """How much a job removes, as a part of the name of its folder of logs.
+def amount(ratio: float | None, *targets: float | None) -> str:
+    """How much a job removes, as a part of the name of its folder of logs; the targets in the order of ``TARGETS``.
 
-    >>> amount(0.5, None, None), amount(0.5, 0.4, None)
+    >>> amount(0.5, None, None, None), amount(0.5, 0.4, None, None)
     ('ratio=0.5', 'target_macs=0.4')
     """
-    if target_macs is not None:
-        return f"target_macs={target_macs}"
-    return f"ratio={ratio}" if target_params is None else f"target_params={target_params}"
+    asked = {**dict(zip(TARGETS, targets, strict=True)), "ratio": ratio}
+    return next((f"{name}={value}" for name, value in asked.items() if value is not None), "ratio=None")
 
 
 def register() -> None:

@@ -14,6 +14,8 @@ PLAIN = (
     "ratio",
     "target_macs",
     "target_params",
+    "target_latency",
+    "latency",
     "seed",
     "epochs",
     "finetune",
@@ -40,6 +42,8 @@ ELSEWHERE = {  # what belongs to another setting
     "slimming.ratio": "ratio=…",
     "slimming.target_macs": "target_macs=…",
     "slimming.target_params": "target_params=…",
+    "slimming.target_latency": "target_latency=…",
+    "slimming.latency": "latency.runtime=… latency.batch=…",
     "data.root": "data=image_folder data.root=FOLDER",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from netslim import files
 from netslim.measure.environment import processor
 from netslim.measure.formats.format import Run
 from netslim.measure.latency import fastest
+
+log = logging.getLogger("netslim")
 
 
 def cache_folder() -> Path:
@@ -35,20 +38,23 @@ class MeasuredTimes:
         self.of = {"runtime": runtime, "processor": processor(), "threads": torch.get_num_threads(), "dtype": "float32"}
         name = re.sub(r"[^\w.]+", "-", " ".join(map(str, self.of.values())))
         self.file = cache_folder() / f"{name}.json"
-        self.known, self._new = self._read(), False
+        self.known, self._measured = self._read(), set[str]()
 
     def __call__(self, name: str, open_it: Callable[[], Run], x: Any, seconds: float) -> float:
         """What is known, or what is measured now."""
         if name not in self.known:
-            self.known[name] = fastest(open_it(), x, seconds)
-            self._new = True
+            if not self._measured:
+                log.info("measuring layers in %s, each once on this machine (%s)", self.of["runtime"], self.file)
+            with torch.random.fork_rng(devices=[]):  # weights are drawn
+                self.known[name] = fastest(open_it(), x, seconds)
+            self._measured.add(name)
         return self.known[name]
 
     def save(self) -> None:
         """Beside what others have measured meanwhile; of two that write at once, one may have to measure again."""
-        if self._new:
-            files.write_json(self.file, {**self.of, "milliseconds": self._read() | self.known})
-            self._new = False
+        found = self._read()
+        if self._measured - found.keys():
+            files.write_json(self.file, {**self.of, "milliseconds": found | self.known})
 
     def _read(self) -> dict[str, float]:
         if not self.file.exists():

@@ -93,6 +93,7 @@ def cut(module: LightningModule, network: str, example: Any, **options: Any) -> 
         **_selection_summary(keep),
         "uncounted": before.uncounted,
         **({"at_floor": keep.at_floor} if keep.at_floor else {}),
+        **({"predicted": keep.predicted} if keep.predicted else {}),
         "dense": {"params": before.params, "macs": before.macs},
         "slim": {"params": after.params, "macs": after.macs},
     }

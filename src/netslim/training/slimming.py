@@ -16,6 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from netslim.engine import LatencyModel
 from netslim.engine.checks import check_coupling
 from netslim.engine.decide.choose import target_of
 from netslim.method.scores import Score, Scores
@@ -37,7 +38,7 @@ class Slimming(Callback):
         {"threshold": largest |γ| (or other score) removed, "unit": "|γ|", "removed": k, "prunable": N,
          "layers": [{"name", "channels", "kept"}, ...], "uncounted": {op: times},
          "dense": {"params", "macs", "metrics"}, "slim": {...}, "recalibrated": {"metrics"},
-         "reconstructed", "rescaled": {"metrics", what was done}, if they are asked for,
+         "reconstructed", "rescaled": {"metrics", what was done}, "predicted": {"dense", "slim"}, if they are asked for,
          "errors": {what failed at the end: why}}
 
     where ``metrics`` is what the module's own validation (or test) step logs in the fit's trainer, under its limits,
@@ -54,7 +55,8 @@ class Slimming(Callback):
 
     Args:
         ratio: share of the prunable channels to remove, 0 ≤ ratio < 1; or instead of it
-        target_macs, target_params: as for ``select_channels`` (of one image, where the example input is one).
+        target_macs, target_params, target_latency, latency: as for ``select_channels`` (of one image, where the example
+            input is one).
         network: attribute path of the network inside the module; default "" is the module itself.
         split: which loop measures, "val" (default) or "test".
         example_input: one input batch; default the module's ``example_input_array``, else the first sample of the first
@@ -74,6 +76,8 @@ class Slimming(Callback):
         *,
         target_macs: float | None = None,
         target_params: float | None = None,
+        target_latency: float | None = None,
+        latency: LatencyModel | None = None,
         network: str = "",
         split: Split = "val",
         example_input: Any = None,
@@ -86,7 +90,7 @@ class Slimming(Callback):
         round_to: int | str = 1,
         score: Score | Scores | None = None,
     ) -> None:
-        target_of(ratio, target_macs, target_params)
+        target_of(ratio, target_macs, target_params, target_latency, latency)
         if ratio is not None and not (is_number(ratio) and 0 <= ratio < 1):
             raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if split not in ("val", "test"):
@@ -102,9 +106,9 @@ class Slimming(Callback):
         self.ratio, self.network, self.split = ratio, network, split
         self.example_input, self.recalibration_batches = example_input, recalibration_batches
         self.reconstruct, self.rescale = reconstruct, rescale
-        amount = {"ratio": ratio, "target_macs": target_macs, "target_params": target_params}
+        targets = {"target_macs": target_macs, "target_params": target_params, "target_latency": target_latency}
         options = {"floor": floor, "coupling": coupling, "round_to": round_to, "most": most, "score": score}
-        self.options: dict[str, Any] = {**amount, **options}
+        self.options: dict[str, Any] = {"ratio": ratio, **targets, "latency": latency, **options}
         self.slimmed: LightningModule | None = None
         self.result: Result = {}
         self._there_before_setup: set[nn.Module] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from netslim.experiment.measurements import Timed
 from netslim.experiment.records import FinishedJob, Layer
 from netslim.report import formats
 from netslim.report.figures import channels as figure
@@ -40,6 +41,7 @@ def channels(group: Group) -> list[Section]:
         Text(text),
         Text(source, quiet=True),
         _cost_table(jobs),
+        *_latency_table(jobs),
         picture,
         _widths(layers, kept, group.of),
     ]
@@ -97,6 +99,33 @@ def _cost_table(jobs: dict[tuple[float, float], list[FinishedJob]]) -> Table:
         caption=caption + (f" Operations not counted: {formats.listing(uncounted)}." if uncounted else ""),
         grouped=True,
     )
+
+
+def _latency_table(jobs: dict[tuple[float, float], list[FinishedJob]]) -> list[Table]:
+    """What was predicted and what the networks take, where a latency was asked for."""
+    timed = {pair: [job.slim.latency for job in found if job.slim and job.slim.latency] for pair, found in jobs.items()}
+    known = [each for found in timed.values() for each in found]
+    if not known:
+        return []
+    where = formats.listing(formats.distinct(f"{each.runtime} on {each.threads} threads" for each in known))
+    batches = formats.listing(formats.distinct(str(each.batch) for each in known))
+    caption = (
+        f"Milliseconds of a forward pass, batch of {batches}, in {where}. Predicted: from layers that were measured "
+        "alone, before the cut; measured: of the whole networks, the fastest run."
+    )
+    rows = [
+        [formats.ratio(ratio, jobs[ratio, s][0].of), formats.strength(s), *_milliseconds(found)]
+        for (ratio, s), found in timed.items()
+        if found
+    ]
+    return [Table(["ratio", "λ", "dense", "slim, predicted", "slim, measured", "times"], rows, "llrrrr", caption)]
+
+
+def _milliseconds(found: Sequence[Timed]) -> list[str]:
+    """The dense network measured, the slim one predicted and measured, and how many times as fast it is."""
+    each = zip(*((t.measured["dense"], t.predicted["slim"], t.measured["slim"]) for t in found), strict=True)
+    dense, predicted, slim = (sum(times) / len(times) for times in each)
+    return [*(f"{time:.3g}" for time in (dense, predicted, slim)), f"{dense / slim:.2f}"]
 
 
 def _cost(jobs: Sequence[FinishedJob]) -> list[str]:
