@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from netslim.experiment import paths, records
+from netslim.experiment.sweep_record import SweepRecord
 
 KIND_OF = {
-    "sweep.json": records.SweepRecord,
+    "sweep.json": SweepRecord,
     "record.json": records.JobRecord,
     "settings.json": dict[str, Any],
     "scales.json": dict[str, list[float]],
@@ -98,8 +99,8 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (records.JobRecord, JOB, "lambda", -1, "λ = -1 "),
         (records.JobRecord, JOB, "lambda", math.nan, "is nan"),
         (records.JobRecord, JOB, "ratio", 1, "ratio = 1 "),
-        (records.SweepRecord, {"command": "c", "jobs": []}, "jobs", [1], r"got `int` - at `\$.jobs\[0\]`"),
-        (records.SweepRecord, {"command": "c", "jobs": []}, "earlier", 3, r"got `int` - at `\$.earlier`"),
+        (SweepRecord, {"command": "c", "jobs": []}, "jobs", [1], r"got `int` - at `\$.jobs\[0\]`"),
+        (SweepRecord, {"command": "c", "jobs": []}, "earlier", 3, r"got `int` - at `\$.earlier`"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(kind, whole, key, value, fault, tmp_path):

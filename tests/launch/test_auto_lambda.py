@@ -11,9 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from netslim.experiment import paths, pipeline, records
+from netslim.experiment import paths, pipeline
 from netslim.experiment.job import Job
 from netslim.experiment.measurements import AUTO
+from netslim.experiment.sweep_record import SweepRecord
 from netslim.launch import config
 from netslim.launch.command_line import CONF
 from netslim.report.unfinished import unfinished
@@ -69,5 +70,5 @@ def test_the_share_is_at_zero_in_the_record_and_slimming_removes_it(tmp_path: Pa
     (row,) = csv.DictReader((report / "results.csv").read_text().splitlines())
     assert row["lambda"] == "auto"
     asked = [["lambda=auto", "ratio=0.5"], ["lambda=auto", "ratio=0.7"]]
-    sweep = records.SweepRecord(command="netslim -m", jobs=asked)
+    sweep = SweepRecord(command="netslim -m", jobs=asked)
     assert unfinished(sweep, [found]) == ["netslim lambda=auto ratio=0.7"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 
-from netslim.experiment.records import FinishedJob, SweepRecord
+from netslim.experiment.records import FinishedJob
+from netslim.experiment.sweep_record import SweepRecord
 from netslim.report import unfinished
 
 SWEEP = SweepRecord(

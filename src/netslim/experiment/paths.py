@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from netslim.experiment import records
 from netslim.experiment.findings import BESIDE
 from netslim.experiment.measurements import AUTO
+from netslim.experiment.sweep_record import Asked, SweepRecord
 from netslim.files import write_json
 
 AnyStage = TypeVar("AnyStage", bound=records.StageRecord)
@@ -111,15 +112,15 @@ def stage_record(folder: Path, kind: type[AnyStage]) -> AnyStage:
 # Sweeps and jobs.
 
 
-def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Sequence[records.Asked] = ()) -> None:
+def write_sweep(sweep: Path, command: str, jobs: list[list[str]], earlier: Sequence[Asked] = ()) -> None:
     """Remember what was asked for: the command, the overrides of every job; the same of earlier commands."""
-    asked = records.SweepRecord(command=command, jobs=jobs, earlier=list(earlier))
+    asked = SweepRecord(command=command, jobs=jobs, earlier=list(earlier))
     write_json(sweep / "sweep.json", records.plain(asked))
 
 
-def load_sweep(sweep: Path) -> records.SweepRecord | None:
+def load_sweep(sweep: Path) -> SweepRecord | None:
     path = sweep / "sweep.json"
-    return records.read(path, records.SweepRecord) if path.exists() else None
+    return records.read(path, SweepRecord) if path.exists() else None
 
 
 def job_folder(sweep: Path, stages: Mapping[str, Any], **labels: float) -> Path:

@@ -249,19 +249,6 @@ class FinishedJob(Struct, kw_only=True):
         return next((TARGETS[name] for name in self.target), "channels")
 
 
-class Asked(Struct, kw_only=True):
-    """A command, and the overrides of each of its jobs."""
-
-    command: str
-    jobs: list[list[str]]
-
-
-class SweepRecord(Asked, kw_only=True, omit_defaults=True):
-    """What was asked for in a folder: by the last command, and by ``earlier`` ones besides."""
-
-    earlier: list[Asked] = []
-
-
 def read(path: Path, kind: type[Kind]) -> Kind:
     """Parse a file of that type; ValueError, with its name, the place in it and the remedy, where it is of no such."""
     try:

@@ -22,7 +22,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from netslim.experiment import paths, records
+from netslim.experiment import paths
+from netslim.experiment.sweep_record import Asked
 from netslim.launch import command_line, ending, errors, job_status, mistakes
 
 if TYPE_CHECKING:
@@ -192,13 +193,13 @@ def _check_swept(config: DictConfig) -> None:
         )
 
 
-def _earlier(folder: Path, jobs: list[list[str]]) -> list[records.Asked]:
+def _earlier(folder: Path, jobs: list[list[str]]) -> list[Asked]:
     """What earlier commands asked for in this folder and this one does not: their jobs, with the command of each."""
     known = paths.load_sweep(folder)
     if known is None:
         return []
     parts = [(part.command, [job for job in part.jobs if job not in jobs]) for part in (known, *known.earlier)]
-    return [records.Asked(command=command, jobs=left) for command, left in parts if left]
+    return [Asked(command=command, jobs=left) for command, left in parts if left]
 
 
 def _stop(*_: Any) -> NoReturn:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from netslim import files
 from netslim.experiment import paths
-from netslim.experiment.records import FinishedJob, SweepRecord
+from netslim.experiment.records import FinishedJob
+from netslim.experiment.sweep_record import SweepRecord
 from netslim.report import controls, gamma_history, results, table, unfinished
 from netslim.report.render import images, latex, markdown, page, terminal
 from netslim.report.render.document import Document, Picture

@@ -11,7 +11,8 @@ import yaml
 
 from netslim.experiment import paths
 from netslim.experiment.measurements import as_written
-from netslim.experiment.records import TARGETS, Asked, FinishedJob, SweepRecord
+from netslim.experiment.records import TARGETS, FinishedJob
+from netslim.experiment.sweep_record import Asked, SweepRecord
 from netslim.report.results import settings
 
 

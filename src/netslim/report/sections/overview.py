@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netslim.experiment.records import SweepRecord
+from netslim.experiment.sweep_record import SweepRecord
 from netslim.report import formats
 from netslim.report.render.document import Document
 from netslim.report.results import Group

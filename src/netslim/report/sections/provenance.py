@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netslim.experiment.records import FinishedJob, Run, StageRecord, SweepRecord
+from netslim.experiment.records import FinishedJob, Run, StageRecord
+from netslim.experiment.sweep_record import SweepRecord
 from netslim.report import formats, unfinished
 from netslim.report.render.document import Fold, Lines, Section, Table
 from netslim.report.results import Group, Trained
