@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from netslim.experiment.measurements import Cut, Layer, Measured, Recalibrated, Size, Test
-from netslim.experiment.records import FinishedJob
+from netslim.experiment.measurements import Cut, Layer, Measured, Recalibrated, Run, Size, Test
+from netslim.experiment.records import ControlRecord, FinishedJob
 from netslim.report import results
-from netslim.report.sections.comparison import collapses, methods
+from netslim.report.sections.comparison import collapses, methods, sentences, table
 from netslim.report.sections.overview import document
 from netslim.report.sections.verdict import Verdict
 
@@ -65,6 +65,65 @@ def test_the_best_of_each_method_in_one_sentence(jobs: list[FinishedJob]) -> Non
         "2 % of the MACs)."
     ]
     assert methods(results.groups(jobs[:2])) == []
+
+
+def of_size(small: int, control: int, seed: int, run: Run) -> ControlRecord:
+    """A control as large as the network of ``small`` correct images, trained with that seed."""
+    return ControlRecord(
+        stage="uniform", name=f"uniform{small}{seed}", control="uniform widths from scratch", ratio=0.9, seed=seed,
+        params=10, macs=120, widths={}, epochs=[], test=of(control), run=run,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def seeds(job: FinishedJob) -> list[FinishedJob]:
+    """Two methods at one λ with two seeds, the same after the cut, and uniform widths beside each."""
+    found = []
+    for seed, (plain, better) in enumerate([(9000, 9050), (9100, 9150)]):
+        for method, final in (("paper", plain), ("rescale", better)):
+            made = paper(job, 1e-2, 1000, final, dead=0.8)
+            made.controls = [of_size(final, 9000 + 100 * seed, seed, job.train.run)]
+            made.train.name = f"train{seed}"
+            found.append(replace(made, seed=seed, method=method))
+    return found
+
+
+def test_what_images_and_seeds_can_tell_and_the_control_of_the_first(seeds: list[FinishedJob]) -> None:
+    best, collapsed = sentences(results.groups(seeds))
+    assert best == (
+        "At 90 %, the best of each method: rescale 91.00 ± 0.71 % (2 % of the MACs) and paper 90.50 ± 0.71 % (2 % of "
+        "the MACs). No difference to the first that 10\u202f000 test images can show: paper. As a control of the "
+        "first, uniform widths from scratch: 90.50 ± 0.71 %."
+    )
+    assert collapsed.startswith("paper and rescale at 90 %: λ = 1e-2 collapses to 10.00 % when the channels are")
+    assert collapsed.endswith("At the end: 90.50 % (paper) and 91.00 % (rescale).")
+
+
+def test_the_table_has_methods_beside_their_controls_the_best_first(seeds: list[FinishedJob]) -> None:
+    shallow = [replace(job, ratio=0.5) for job in seeds]
+    found = table(results.groups([*seeds, *shallow]))
+    assert found
+    assert found.head == ["ratio", "method", "at the end", "MACs", "epochs", "training", "uniform widths from scratch"]
+    assert [row[:4] for row in found.rows] == [
+        ["50 %", "rescale", "91.00 ± 0.71", "50.0 ×"],
+        ["50 %", "paper", "90.50 ± 0.71", "50.0 ×"],
+        ["90 %", "rescale", "91.00 ± 0.71", "50.0 ×"],
+        ["90 %", "paper", "90.50 ± 0.71", "50.0 ×"],
+    ]
+    assert {row[-1] for row in found.rows} == {"90.50 ± 0.71"}
+    overall = sentences(results.groups([*seeds, *shallow]))[2]
+    assert overall == "The mean over the 2 ratios: rescale 91.00 % and paper 90.50 %."
+    assert table(results.groups(seeds[:1])) is None
+
+
+def test_of_many_methods_the_first_three_and_the_last_are_named(seeds: list[FinishedJob]) -> None:
+    more = [replace(seeds[0], method=name, controls=[], finetune=replace(seeds[0].finetune, test=of(correct)))
+            for name, correct in (("a", 9900), ("b", 9800), ("c", 1200))]  # fmt: skip
+    best, *_ = methods(results.groups([*seeds, *more]))
+    assert best == (
+        "At 90 %, the best 3 of 5 methods: a 99.00 % (2 % of the MACs), b 98.00 % (2 % of the MACs) and rescale "
+        "91.00 ± 0.71 % (2 % of the MACs); the last, c 12.00 % (2 % of the MACs)."
+    )
 
 
 def test_a_collapse_is_explained(jobs: list[FinishedJob]) -> None:

@@ -66,6 +66,12 @@ def test_what_a_pass_takes_and_into_how_many_classes_the_images_are_put(lab: lis
     assert "60.00 % at best (λ = 1e-4), and puts the images into 7 of 10 classes: " in third
 
 
+def test_a_pass_that_takes_as_long_is_not_called_faster(lab: list[FinishedJob]) -> None:
+    for job in lab:
+        job.slim.run = replace(job.slim.run, latency={"dense": 0.202, "slim": 0.199})
+    assert sentences(lab)[0].endswith("3.0 times fewer MACs; one image passes as fast (0.2 ms).")
+
+
 def test_what_happened_without_the_penalty(lab: list[FinishedJob]) -> None:
     assert sentences(lab)[1] == (
         "Without the penalty (λ = 0) this cut leaves 10.00 % right after pruning, where λ = 1e-4 keeps 92.00 %; at the "

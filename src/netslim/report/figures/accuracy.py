@@ -100,11 +100,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Path:
-    """The networks of one λ, from the dense one, where there is one, to the smallest; or those of one control."""
+    """The networks of one λ, from the dense one, where there is one, to the smallest; or those of one control.
+
+    joined: whether a line joins them.
+    """
 
     label: str
     points: Sequence[Point]
     control: bool = False
+    joined: bool = True
 
 
 @canvas.drawn
@@ -116,6 +120,7 @@ def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> F
         for index, path in enumerate(paths):
             look = palette.control(index - methods) if path.control else palette.series(index, methods)
             known = {getattr(point, size): point.result for point in path.points if getattr(point, size) > 0}
+            look |= {} if path.joined else {"linestyle": "none"}
             canvas.points(ax, known, scale, label=path.label, **look)
             for point in path.points[: path.points[0].dense]:
                 _ring(ax, getattr(point, size), scale * point.result.mean)
@@ -128,7 +133,7 @@ def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> F
 
 def _ring(ax: Axes, x: float, y: float) -> None:
     look = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "color": palette.INK, "linestyle": "none"}
-    ax.plot([x], [y], label="dense network", **look)  # type: ignore[arg-type]
+    ax.plot([x], [y], label="before the cut", **look)  # type: ignore[arg-type]
 
 
 def _log(ax: Axes, name: str) -> None:

@@ -11,7 +11,8 @@ from netslim.report.results import Group
 
 
 def drawing(groups: Sequence[Group]) -> Section:
-    job = groups[0].jobs[0]
+    jobs = [group.jobs[0] for group in groups]
+    job = next((job for job in jobs if job.method in ("", "paper") and job.slim), jobs[0])
     epochs = len(job.train.epochs)
     tuned = f"{len(job.finetune.epochs)} epochs without the penalty" if job.finetune else "left out here"
     ranked = f"all {job.cut.prunable} channels by {job.slim.unit if job.slim else 'their score'}, one threshold"

@@ -21,7 +21,7 @@ from netslim.report.results import (
     reached,
     tests,
 )
-from netslim.report.sections import comparison
+from netslim.report.sections import comparison, cost
 from netslim.report.sections.verdict import Verdict
 
 Row = tuple[Group, float, float, list[FinishedJob]]  # group, ratio, λ, its jobs
@@ -31,11 +31,15 @@ SENTENCES = 4  # groups up to which each has all its sentences; of more, each ha
 
 def summary(groups: Sequence[Group], unfinished: Sequence[str]) -> Section:
     """Sentences, main table, the picture that says all, every stage as a table, and the jobs that are missing."""
-    table, picture = main_table(groups), _over_cost(groups)
-    blocks: list[Block] = [Points([*_cut_short(groups), *_sentences(groups)]), table, picture]
+    table, picture = main_table(groups), cost.picture(groups)
+    said, more = _sentences(groups)
+    blocks: list[Block] = [Points([*_cut_short(groups), *said]), table, picture]
     if len(table.rows) > MANY:
         blocks[1:] = [picture, Fold(f"The {len(table.rows)} results as a table", [table])]
-    blocks += [_over_ratios(group) for group in groups if len(group.ratios) > 2]
+    if methods := comparison.table(groups):
+        blocks.insert(1 + (picture is blocks[1]), methods)
+    over: list[Block] = [_over_ratios(group) for group in groups if len(group.ratios) > 2]
+    blocks += [Fold("Method by method", [Points(more), *over])] if more else over
     blocks.append(Fold("Every stage as a table", [every_stage(groups)]))
     if unfinished:
         many = "One job of the sweep has" if len(unfinished) == 1 else f"{len(unfinished)} jobs of the sweep have"
@@ -56,12 +60,14 @@ def _rows(groups: Sequence[Group]) -> list[Row]:
     ]
 
 
-def _sentences(groups: Sequence[Group]) -> list[str]:
+def _sentences(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
+    """What comes first; and what each of many groups has besides, where methods are compared."""
     found = [(group, Verdict(group).sentences()) for group in groups]
     if len(groups) > SENTENCES:
         found = [(group, sentences[:1]) for group, sentences in found]
     said = [f"{group.label}: {text}" if group.label else text for group, texts in found for text in texts]
-    return [*comparison.methods(groups), *said]
+    compared = comparison.sentences(groups)
+    return (compared, said) if compared and len(groups) > 2 else ([*compared, *said], [])
 
 
 def _cut_short(groups: Sequence[Group]) -> list[str]:
@@ -135,15 +141,8 @@ def _result(row: Row) -> list[str]:
         formats.strength(strength),
         formats.times(sum(s.dense.params for s in slims), sum(s.small.params for s in slims)),
         formats.times(sum(s.dense.macs for s in slims), sum(s.small.macs for s in slims)),
-        *_spent(jobs),
+        *comparison.spent(jobs),
     ]
-
-
-def _spent(jobs: Sequence[FinishedJob]) -> list[str]:
-    """Epochs, and multiply-adds of the trainings: of one job, the mean over the seeds."""
-    known = [job.train_macs for job in jobs if job.train_macs is not None]
-    epochs = sum(job.epochs_total for job in jobs) / len(jobs)
-    return [f"{epochs:g}", formats.short(sum(known) / len(known)) if known else formats.NONE]
 
 
 def _metrics(groups: Sequence[Group]) -> str:
@@ -195,55 +194,6 @@ def _stages(row: Row, stages: Sequence[str]) -> list[str]:
     removed = [job.cut.removed / job.cut.prunable for job in jobs]
     same = len(set(removed)) == 1  # the rule: k follows from the ratio, not from the seed
     return [*cells, formats.percent(mean_std(removed[:1] if same else removed))]
-
-
-def _over_cost(groups: Sequence[Group]) -> Picture:
-    """The test result over parameters and MACs: everything in the folder, the dense networks marked."""
-    paths = [_path(group, strength) for group in groups for strength in group.lambdas]
-    compared = _control_paths(controls(groups))
-    unit = formats.unit(groups[0].metric)
-    smallest = min(
-        (point for path in paths for point in path.points if not point.dense), key=lambda point: point.params
-    )
-    grey = " Controls, trained to compare with, are grey and dotted." if compared else ""
-    return Picture(
-        name="cost",
-        draw=partial(accuracy.cost, [*paths, *compared], metric=f"test {unit.axis}", scale=unit.scale),
-        alt=f"Test {unit.name} over parameters and over MACs, a line per λ from its dense network to its smallest. The "
-        f"smallest has {formats.count(smallest.params)} parameters and {unit.text(smallest.result.mean)}.",
-        caption=f"Test {unit.name} at the end, over what the network costs. A line per λ goes from the dense network "
-        f"(ring) through the prune ratios to the smallest.{grey}",
-        data="results.csv",
-    )
-
-
-def _path(group: Group, strength: float) -> accuracy.Path:
-    points: list[accuracy.Point] = []
-    for ratio in group.ratios:
-        jobs = group.at(strength, ratio)
-        if not jobs:
-            continue
-        known = {stage: value for stage, value in by_stage(jobs).items() if value}
-        slims = [job.cut for job in jobs]
-        if not points and "dense" in known:
-            points.append(accuracy.Point(slims[0].dense.params, slims[0].dense.macs, known["dense"], dense=True))
-        params, macs = (
-            sum(sizes) / len(slims) for sizes in zip(*((s.small.params, s.small.macs) for s in slims), strict=True)
-        )
-        points.append(accuracy.Point(params, macs, list(known.values())[-1]))
-    return accuracy.Path(", ".join(filter(None, (group.label, formats.label(strength)))), points)
-
-
-def _control_paths(compared: Sequence[Control]) -> list[accuracy.Path]:
-    """A path for each kind of control, from its largest network to its smallest."""
-    points: dict[str, list[accuracy.Point]] = {}
-    for control in compared:
-        result = mean_std(record.test.score for record in control.tests)
-        if result:
-            point = accuracy.Point(control.mean("params") or 0, control.mean("macs") or 0, result)
-            points.setdefault(f"control: {control.words}", []).append(point)
-    descending = {label: sorted(found, key=lambda point: -point.params) for label, found in points.items()}
-    return [accuracy.Path(label, found, control=True) for label, found in descending.items()]
 
 
 def _over_ratios(group: Group) -> Picture:

@@ -59,6 +59,8 @@ class Cut:
         if not runs:
             return ""
         dense, slim = mean([run["dense"] for run in runs]), mean([run["slim"] for run in runs])
+        if max(dense, slim) < 1.05 * min(dense, slim):
+            return f"; one image passes as fast ({slim:.2g} ms)"
         times = f"{dense / slim:.1f} times faster" if dense >= slim else f"{slim / dense:.1f} times slower"
         return f"; one image passes {times} ({dense:.2g} -> {slim:.2g} ms)"
 
