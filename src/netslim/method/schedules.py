@@ -69,7 +69,7 @@ def check_schedule(schedule: Schedule, ratio: float, epochs: int) -> None:
     inside = [schedule.during(ratio, epoch, epochs) for epoch in range(epochs)]
     early = next((epoch for epoch, share in enumerate(inside) if share > 0), None)
     if not rounds and early is not None:
-        _check_inside(name, ratio, inside, most_per_cut(schedule))
+        check_inside(schedule, ratio, epochs)
         return
     rising = all(0 <= a < b for a, b in itertools.pairwise(rounds))
     if not rounds or not rising or abs(rounds[-1] - ratio) > 1e-12:
@@ -81,17 +81,23 @@ def check_schedule(schedule: Schedule, ratio: float, epochs: int) -> None:
         )
 
 
-def _check_inside(name: str, ratio: float, inside: list[float], most: float) -> None:
-    if len(inside) < 2:
-        raise ValueError(f"epochs={len(inside)}: a network that shrinks at epoch ends ({name}) needs at least 2")
-    if any(a > b for a, b in itertools.pairwise(inside)) or abs(inside[-1] - ratio) > 1e-12:
+def check_inside(schedule: Schedule, share: float, epochs: int, *, of_channels: bool = True) -> None:
+    """Raise ValueError where a schedule does not remove a share inside a training of so many epochs.
+
+    of_channels: whether it is a share of the channels, of which one cut removes at most ``most``.
+    """
+    name, most = type(schedule).__name__, most_per_cut(schedule)
+    inside = [schedule.during(share, epoch, epochs) for epoch in range(epochs)]
+    if epochs < 2:
+        raise ValueError(f"epochs={epochs}: a network that shrinks at epoch ends ({name}) needs at least 2")
+    if any(a > b for a, b in itertools.pairwise(inside)) or abs(inside[-1] - share) > 1e-12:
         raise ValueError(
-            f"{name}.during({ratio:g}, ...) ends with {inside[-1]:g} after {len(inside)} epochs; it must rise and end "
-            "with the ratio"
+            f"{name}.during({share:g}, ...) ends with {inside[-1]:g} after {epochs} epochs; it must rise and end with "
+            "what is asked for"
         )
-    cuts = sum(share > 0 for share in inside)
-    if (1 - most) ** cuts > 1 - ratio + 1e-12:
+    cuts = sum(gone > 0 for gone in inside)
+    if of_channels and (1 - most) ** cuts > 1 - share + 1e-12:
         raise ValueError(
-            f"epochs={len(inside)}: {cuts} cuts of at most {100 * most:g} % of a layer remove at most "
-            f"{100 * (1 - (1 - most) ** cuts):.4g} %, not {100 * ratio:.4g} %; train for more epochs"
+            f"epochs={epochs}: {cuts} cuts of at most {100 * most:g} % of a layer remove at most "
+            f"{100 * (1 - (1 - most) ** cuts):.4g} %, not {100 * share:.4g} %; train for more epochs"
         )

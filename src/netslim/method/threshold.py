@@ -122,6 +122,8 @@ def least(widths: Mapping[str, int], floor: Floor, most: float = 1.0) -> dict[st
     >>> least({"a": 20, "b": 3}, floor=0.1), least({"a": 20, "b": 3}, floor=1, most=0.5)
     ({'a': 2, 'b': 1}, {'a': 10, 'b': 2})
     """
+    for number in floor.values() if isinstance(floor, Mapping) else [floor]:
+        _check_floor(number)
     counts = np.array(list(widths.values()))
     floors = _floors({name: torch.empty(width) for name, width in widths.items()}, floor)
     return dict(zip(widths, (counts - _spare(counts, floors, most)).tolist(), strict=True))

@@ -66,7 +66,7 @@ class AutoSparsity(Sparsity):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
-        if (trainer.max_epochs or 0) < 2:
+        if (trainer.max_epochs or 0) < 2 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise ValueError(
                 f"max_epochs={trainer.max_epochs}: lambda=auto follows γ from epoch to epoch; give 2 or more"
             )
@@ -81,6 +81,8 @@ class AutoSparsity(Sparsity):
         if not self._means:
             self._means = [float(gamma.detach().abs().mean()) for gamma in self._scales]
         self.term.steps.strength = self._now
+        for known in (self._low, self._high, self._held, self._from):  # a checkpoint has them on the CPU
+            known[:] = [tensor.to(gamma.device) for tensor, gamma in zip(known, self._scales, strict=False)]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._released is None:
@@ -123,9 +125,10 @@ class AutoSparsity(Sparsity):
 
     def state_dict(self) -> dict[str, Any]:
         state = {"lambda": self._now, "means": self._means, "released": self._released}
-        return {**state, "held": self._held, "from": self._from}
+        return {**state, "held": self._held, "from": self._from, "low": self._low, "high": self._high}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_state(self, state_dict)
-        self._now, self._means, self._released = (state_dict[key] for key in ("lambda", "means", "released"))
-        self._held, self._from = state_dict["held"], state_dict["from"]
+        state = {"low": [], "high": [], **state_dict}  # earlier code kept none, and goes on from ends of epochs alone
+        check_state(self, state)
+        self._now, self._means, self._released = (state[key] for key in ("lambda", "means", "released"))
+        self._held, self._from, self._low, self._high = (state[key] for key in ("held", "from", "low", "high"))

@@ -25,7 +25,7 @@ class Goal:
     def __init__(self, ratio: float | None, target_macs: float | None, target_params: float | None) -> None:
         self.target = target_of(ratio, target_macs, target_params)
         if ratio is not None and not (is_number(ratio) and 0 < ratio < 1):
-            raise ValueError(f"prune ratio {ratio} is outside 0 < ratio < 1; for 50 % give 0.5")
+            raise ValueError(f"prune ratio {ratio!r} is outside 0 < ratio < 1; for 50 % give 0.5")
         self.share, self.dense, self.prunable, self.removed = ratio or 0.0, 0, 0, 0
 
     def begin(self, network: nn.Module, example: Any, options: dict[str, Any]) -> None:

@@ -10,31 +10,34 @@ goes on with the momentum of what is kept.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
+from torch.optim import Optimizer
 
-from netslim.engine import select_channels, slim_in_place
+from netslim.engine import Selection, select_channels, slim_in_place
 from netslim.engine.checks import check_coupling
+from netslim.engine.cut import optimizer_state
 from netslim.engine.cut.in_place import follow_in_place, plan_data
 from netslim.method.gradual import Gradual
 from netslim.method.ramp import jaccard
-from netslim.method.schedules import Schedule, most_per_cut
+from netslim.method.schedules import Schedule, check_inside, most_per_cut
 from netslim.method.scores import Score
 from netslim.method.threshold import Floor, is_number, least
 from netslim.modules import bn_layers
+from netslim.training.attempts import reason_of_small
 from netslim.training.averages import averages_of
 from netslim.training.checkpoint import check_state
 from netslim.training.goal import Goal, Kept
 from netslim.training.measuring import FitBench
-from netslim.training.slim_module import example_for
+from netslim.training.slim_module import cut, example_for
 from netslim.training.sparsity import release
 
 
@@ -63,8 +66,11 @@ class GradualSlimming(Callback):
         stable: end the ramp early, all that is left at once, when what its end would keep and what it would have kept
             three epochs before are alike by more than this (``jaccard``), such as 0.999; default None, never.
 
+    Where the training ends before the ramp does (early stopping, ``max_steps``), a warning says so.
+
     Raises:
-        ValueError: when the fit starts, what cannot be done.
+        ValueError: when the fit starts, what cannot be done: steps of the module that do not run on a smaller network
+            are found on one batch; after the first step, an optimiser whose state cannot be cut.
 
     >>> GradualSlimming(ratio=0.9, start=0.6, end=0.5)
     Traceback (most recent call last):
@@ -90,9 +96,11 @@ class GradualSlimming(Callback):
     ) -> None:
         if stable is not None and not (is_number(stable) and 0 <= stable < 1):
             raise ValueError(f"stable={stable} is no similarity; give 0 ≤ stable < 1, such as 0.999, or None")
+        if schedule is not None and not callable(getattr(schedule, "during", None)):
+            raise ValueError(f"schedule={schedule!r} does not say what is removed when; give one such as Gradual()")
         check_coupling(coupling)
-        self._amount = ratio, target_macs, target_params
-        self.goal, self.schedule = Goal(*self._amount), schedule or Gradual(start, end, most)
+        self._amount = {"ratio": ratio, "target_macs": target_macs, "target_params": target_params}
+        self.goal, self.schedule = Goal(**self._amount), schedule or Gradual(start, end, most)
         self.most = most_per_cut(self.schedule)
         self.floor, self.network, self.example_input = floor, network, example_input
         self.options: dict[str, Any] = {"coupling": coupling, "score": score}
@@ -101,57 +109,110 @@ class GradualSlimming(Callback):
         self._least: dict[str, int] = {}  # channels that each layer keeps
         self._plan: dict[str, Any] | None = None  # what has been cut
         self._example: Any = None
+        self._penalised = True  # until the ramp has ended
+        self._unchecked: list[Optimizer] = []  # their states are not known yet
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """A checkpoint's weights fit a network that was cut as the checkpoint's: the module's own hook is the last one
         before they are loaded."""
-        if stage != "fit":
-            return
         load = pl_module.on_load_checkpoint
 
         def cut_and_load(checkpoint: dict[str, Any]) -> None:
-            saved = checkpoint["callbacks"].get(self.state_key, {})
+            saved = checkpoint.get("callbacks", {}).get(self.state_key, {})
             for each in [*averages_of(trainer, pl_module, self.network), pl_module.get_submodule(self.network)]:
                 follow_in_place(each, saved.get("plan"))
             load(checkpoint)
 
         pl_module.on_load_checkpoint = cut_and_load  # type: ignore[method-assign]
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        vars(pl_module).pop("on_load_checkpoint", None)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         vars(pl_module).pop("on_load_checkpoint", None)
+        if self.network not in dict(pl_module.named_modules()):
+            kind = type(pl_module).__name__
+            raise ValueError(f"network={self.network!r} is no part of {kind}: give its attribute path")
+        if pl_module._compiler_ctx and not self.network:
+            raise ValueError("the module is compiled: name the part of it that gets smaller, such as network='net'")
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
             name = type(trainer.strategy).__name__
             raise ValueError(f"GradualSlimming cannot cut under {name}; train on one device or with strategy='ddp'")
-        if (trainer.max_epochs or 0) < 2:
+        if (trainer.max_epochs or 0) < 2 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise ValueError(f"max_epochs={trainer.max_epochs}: a network that shrinks at epoch ends needs at least 2")
         if trainer.ckpt_path is None:
-            self.goal, self._settled, self._ends = Goal(*self._amount), False, []
+            self.goal, self._settled, self._ends = Goal(**self._amount), False, []
             self._least, self._plan = {}, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.get_submodule(self.network)
         averages_of(trainer, pl_module, self.network)  # refuses, where they would be part of the network
+        self._penalised, self._unchecked = True, list(trainer.optimizers)
+        _check(trainer.optimizers, network)
+        bench = FitBench(trainer, "val")
         with isolate_rng():  # a look at the data must not change the training
-            batch = partial(FitBench(trainer, "val").training_batch, pl_module)
+            batch = partial(bench.training_batch, pl_module)
             self._example = example_for(pl_module, self.network, self.example_input, batch)
-        if self._least:  # resumed
-            return
-        self._least = {name: max(1, number) for name, number in least(_widths(network), self.floor).items()}
-        self.goal.begin(network, self._example, {"floor": self._least, **self.options})
+            if not self._least:  # else the training is resumed
+                self._begin(trainer, network)
+                self._try_steps(bench, pl_module)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch and self._gone(trainer, trainer.current_epoch - 1) > self.goal.share - 1e-12:
+    def _begin(self, trainer: Trainer, network: nn.Module) -> None:
+        self._least = {name: max(1, number) for name, number in least(_widths(network), self.floor).items()}
+        self._plan = plan_data(network)
+        self.goal.begin(network, self._example, {"floor": self._least, **self.options})
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            of_channels = self.goal.target is None
+            check_inside(self.schedule, self.goal.share, trainer.max_epochs or 0, of_channels=of_channels)
+
+    def _try_steps(self, bench: FitBench, dense: LightningModule) -> None:
+        """Find now, and not after the first cut, a step that needs the widths of the dense network."""
+        limits: dict[str, Any] = {"floor": self._least, **self.options}
+        small = cut(dense, self.network, self._example, **self._amount, **limits)[0]
+        training = {"training_step": bench.try_training_step} if dense.automatic_optimization else {}
+        validation = {"validation_step": bench.try_step} if bench.trainer.enable_validation else {}
+        for step, attempt in {**training, **validation}.items():
+            if why := reason_of_small(attempt, small, dense):
+                raise ValueError(
+                    f"{step} runs on the module and not with a smaller network in it ({why}): forward leaves out a "
+                    "layer that the step uses; run it in forward, or name the part that is to be slimmed with "
+                    "network='...'"
+                )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Not when the epoch starts: a training that is resumed within it is past that."""
+        if self._penalised and self._ramp_is_over(trainer):
+            self._penalised = False
             release(trainer, pl_module)
+
+    def _ramp_is_over(self, trainer: Trainer) -> bool:
+        before = trainer.current_epoch - 1
+        return before >= 0 and self._gone(trainer, before) > self.goal.share - 1e-12
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if stepped := [optimizer for optimizer in self._unchecked if optimizer.state]:
+            _check(stepped, pl_module.get_submodule(self.network))
+            self._unchecked = [optimizer for optimizer in self._unchecked if not optimizer.state]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = pl_module.get_submodule(self.network)
         if self.stable is not None and not self._settled:
             self._compare(trainer, network, self.stable)
         asked = self.goal.asked(network, self._example, self._gone(trainer, trainer.current_epoch), self.options)
-        if asked:
-            self._cut(trainer, pl_module, asked)
+        if keep := self._selected(network, asked):
+            self._cut(trainer, pl_module, keep)
         widths = {f"width/{name}": float(width) for name, width in _widths(network).items()}
         pl_module.log_dict(widths, sync_dist=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network = pl_module.get_submodule(self.network)
+        if self._selected(network, self.goal.asked(network, self._example, self.goal.share, self.options)):
+            rank_zero_warn(
+                f"GradualSlimming: the training ended in epoch {trainer.current_epoch} of {trainer.max_epochs}, before "
+                f"all that was asked for was removed; the layers have {sum(_widths(network).values())} channels"
+            )
 
     def _gone(self, trainer: Trainer, epoch: int) -> float:
         """The share of the dense network's channels, or of what they cost, that is gone at the end of an epoch."""
@@ -167,11 +228,16 @@ class GradualSlimming(Callback):
             self._settled = True
             rank_zero_info("GradualSlimming: the kept set is stable in epoch %d; the ramp ends", trainer.current_epoch)
 
-    def _cut(self, trainer: Trainer, module: LightningModule, asked: dict[str, Any]) -> None:
-        """Remove what is asked for, or as much of it as the floors and ``most`` allow."""
-        network, averages = module.get_submodule(self.network), averages_of(trainer, module, self.network)
+    def _selected(self, network: nn.Module, asked: dict[str, Any] | None) -> Selection | None:
+        """What is asked for, or as much of it as the floors and ``most`` allow; None where nothing can be removed."""
+        if not asked:
+            return None
         limits: dict[str, Any] = {"floor": self._least, "most": self.most, "strict": False}
         keep = select_channels(network, example_input=self._example, **asked, **limits, **self.options)
+        return keep if keep.removed > keep.carried else None
+
+    def _cut(self, trainer: Trainer, module: LightningModule, keep: Selection) -> None:
+        network, averages = module.get_submodule(self.network), averages_of(trainer, module, self.network)
         with _unwrapped(trainer):
             slim_in_place(network, keep, self._example, optimizers=trainer.optimizers, copies=averages)
         self.goal.removed += keep.removed - keep.carried
@@ -199,6 +265,11 @@ def _unwrapped(trainer: Trainer) -> Iterator[None]:
     if isinstance(strategy, DDPStrategy):
         strategy.model = strategy._setup_model(trainer.lightning_module)
         strategy._register_ddp_hooks()
+
+
+def _check(optimizers: Iterable[Optimizer], network: nn.Module) -> None:
+    for optimizer in optimizers:
+        optimizer_state.check_state(optimizer, set(network.parameters()))
 
 
 def _widths(network: nn.Module) -> dict[str, int]:

@@ -105,9 +105,10 @@ class FitBench:
         return tree_unflatten([first_batch(loader) for loader in loaders_in(loaders)], tree_structure(loaders))
 
     def training_batch(self, module: LightningModule) -> Any:
-        """The first one, as the module's step gets it."""
+        """The first one, as the module's step gets it; of several loaders that of the first."""
         with _borrowed(self.trainer, module, "val"):
-            return _transferred(self.trainer, module, self.first_training_batch)
+            batch = _transferred(self.trainer, module, self.first_training_batch)
+        return tree_structure(self.trainer.train_dataloader).flatten_up_to(batch)[0]
 
     def try_recalibrate(self, module: LightningModule, through: nn.Module, network: nn.Module, example: Any) -> None:
         """The same with one batch; raises a ValueError if it does not run the network."""

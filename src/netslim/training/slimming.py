@@ -22,6 +22,7 @@ from netslim.engine.decide.choose import target_of
 from netslim.method.scores import Score, Scores
 from netslim.method.threshold import Floor, check_most, is_number
 from netslim.modules import bn_layers
+from netslim.training.attempts import reason, reason_of_small
 from netslim.training.measuring import FitBench, Split, layers_run
 from netslim.training.module_copy import keep_network_in_setup
 from netslim.training.processes import end_with_fit
@@ -92,7 +93,7 @@ class Slimming(Callback):
     ) -> None:
         target_of(ratio, target_macs, target_params, target_latency, latency)
         if ratio is not None and not (is_number(ratio) and 0 <= ratio < 1):
-            raise ValueError(f"prune ratio {ratio} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
+            raise ValueError(f"prune ratio {ratio!r} is outside 0 ≤ ratio < 1; for 50 % give 0.5")
         if split not in ("val", "test"):
             raise ValueError(f"split is {split!r}; choose 'val' or 'test'")
         if not isinstance(recalibration_batches, int) or recalibration_batches < 0:
@@ -235,40 +236,31 @@ class Slimming(Callback):
     def _try_step(self, bench: FitBench, dense: LightningModule, small: LightningModule) -> None:
         step = "validation_step" if self.split == "val" else "test_step"
         with layers_run(dense.get_submodule(self.network)) as dense_ran:
-            reason = _reason(bench.try_step, small)
+            why = reason(bench.try_step, small)
         if dense_ran:
             raise ValueError(
                 f"{step} of the slim module runs the dense network, through a function or an object that refers to it: "
                 "refer to the network as an attribute of the module"
             )
-        if not reason:
+        if not why:
             return
-        if not _reason(bench.try_step, dense):
+        if not reason(bench.try_step, dense):
             raise ValueError(
-                f"{step} runs on the module and not on the slim one ({reason}): forward leaves out a layer that the "
+                f"{step} runs on the module and not on the slim one ({why}): forward leaves out a layer that the "
                 "step uses; run it in forward, or name the part that is to be slimmed with network='...'"
             )
         warnings.warn(
-            f"Slimming: {step} fails before the training ({reason}); if it still does at the end, the slim module "
+            f"Slimming: {step} fails before the training ({why}); if it still does at the end, the slim module "
             "comes without these numbers",
             stacklevel=2,
         )
 
     def _try_training_step(self, bench: FitBench, dense: LightningModule, small: LightningModule) -> None:
         """Nothing is lost where it fails; but ``slimmed`` is for fine-tuning."""
-        reason = _reason(bench.try_training_step, small) if dense.automatic_optimization else ""
-        if reason and not _reason(bench.try_training_step, dense):
+        why = reason_of_small(bench.try_training_step, small, dense) if dense.automatic_optimization else ""
+        if why:
             warnings.warn(
-                f"Slimming: the slim module will come, but training_step does not run on it ({reason}): forward leaves "
+                f"Slimming: the slim module will come, but training_step does not run on it ({why}): forward leaves "
                 "out a layer that the step uses, or another network must be as wide; without that it cannot be trained",
                 stacklevel=2,
             )
-
-
-def _reason(attempt: Callable[[LightningModule], None], module: LightningModule) -> str:
-    """Why it fails; empty if it does not."""
-    try:
-        attempt(module)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""

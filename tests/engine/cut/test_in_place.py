@@ -122,6 +122,16 @@ def test_what_cannot_be_cut_is_refused_before_anything_changes() -> None:
     torch.testing.assert_close(first.state_dict(), before[1])
 
 
+def test_a_graph_that_is_still_alive_is_no_hindrance() -> None:
+    """What adds up the gradients of a parameter is that of the last step, as long as anything refers to it."""
+    model, optimizer = trained("vgg", "sgd")
+    kept = model(IMAGES).sum()
+    slim_in_place(model, netslim.select_channels(model, 0.5, IMAGES[:1]), IMAGES[:1], optimizers=[optimizer])
+    step(model, optimizer)
+    assert kept.grad_fn is not None
+    assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
 def test_buffers_and_the_plan_follow(tmp_path) -> None:
     model = PreResNet(11, num_classes=4).double()
     dense = copy.deepcopy(model)

@@ -24,8 +24,16 @@ def cut_in_place(network: Network, changes: Changes, keep: Mapping[str, Tensor])
                 module._buffers[name] = replaced[buffer]
     for old, new in replaced.items():
         if isinstance(old, nn.Parameter):
-            old.data, old.grad = new.data, None
+            _replace(old, new)
     correct(network.modules, changes)
+
+
+def _replace(old: nn.Parameter, new: Tensor) -> None:
+    """Give a parameter other values. What adds up its gradients knows its shape, and lives as long as any graph with it
+    does (a loss that the user keeps); a change of type makes PyTorch forget it."""
+    other = torch.float32 if old.dtype == torch.float16 else torch.float16
+    old.data = new.new_empty(0, dtype=other)
+    old.data, old.grad = new.data, None
 
 
 def parameter_cuts(network: Network, changes: Changes) -> dict[nn.Parameter, list[tuple[int, Tensor]]]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from netslim.engine.cut.emit import take
 from netslim.modules import Network
 
 Cuts = Mapping[nn.Parameter, Sequence[tuple[int, Tensor]]]  # -> (dimension, kept positions), in order
 Masks = Mapping[nn.Parameter, Tensor]  # γ or β -> bool (C,), True where the channel is kept
+REMEDY = "train with SGD, Adam or another optimiser that keeps one number per weight"
 
 
 def masked_parameters(network: Network, keep: Mapping[str, Tensor]) -> dict[nn.Parameter, Tensor]:
@@ -23,14 +26,18 @@ def masked_parameters(network: Network, keep: Mapping[str, Tensor]) -> dict[nn.P
 
 
 def check_state(optimizer: Optimizer, parameters: Set[nn.Parameter]) -> None:
-    """Raise ValueError where the state of one of these parameters cannot be cut: Adafactor's rows and columns."""
-    for parameter, _, key, value in _tensors(optimizer, parameters):
-        if value.shape != parameter.shape:
-            raise ValueError(
-                f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for a parameter of shape "
-                f"{tuple(parameter.shape)}: its state cannot be cut; train with SGD, Adam or another optimiser that "
-                "keeps one number per weight"
-            )
+    """Raise ValueError where the state of one of these parameters cannot be cut: Adafactor's rows and columns, what
+    LBFGS keeps of all parameters in a row. An optimiser has a state after its first step."""
+    if isinstance(optimizer, LBFGS) and parameters & {p for group in optimizer.param_groups for p in group["params"]}:
+        raise ValueError(f"LBFGS keeps one vector of all parameters: its state cannot be cut; {REMEDY}")
+    for parameter, entry in _entries(optimizer, parameters):
+        for key, value in entry.items():
+            for tensor in tree_leaves(value):
+                if isinstance(tensor, Tensor) and tensor.dim() and tensor.shape != parameter.shape:
+                    raise ValueError(
+                        f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(tensor.shape)} for a parameter of "
+                        f"shape {tuple(parameter.shape)}: its state cannot be cut; {REMEDY}"
+                    )
 
 
 @torch.no_grad()
@@ -39,20 +46,22 @@ def cut_state(optimizer: Optimizer, cuts: Cuts, masks: Masks) -> None:
 
     Where a removed channel is carried along, its γ and β are 0, and so is what the optimiser knows of them.
     """
-    for parameter, entry, key, value in _tensors(optimizer, cuts.keys() | masks.keys()):
-        if parameter in masks:
-            value = value * masks[parameter].to(value.device)
-        for dim, positions in cuts.get(parameter, ()):
-            value = take(value, dim, positions)
-        entry[key] = value
+    for parameter, entry in _entries(optimizer, cuts.keys() | masks.keys()):
+        entry.update(tree_map_only(Tensor, partial(_cut, parameter, cuts, masks), dict(entry)))
 
 
-def _tensors(
-    optimizer: Optimizer, parameters: Set[nn.Parameter]
-) -> Iterator[tuple[nn.Parameter, dict[str, Any], str, Tensor]]:
-    """(parameter, its state, key, tensor) of all that is more than a number, such as the count of steps."""
+def _cut(parameter: nn.Parameter, cuts: Cuts, masks: Masks, value: Tensor) -> Tensor:
+    if not value.dim():  # a number, such as the count of steps
+        return value
+    if parameter in masks:
+        value = value * masks[parameter].to(value.device)
+    for dim, positions in cuts.get(parameter, ()):
+        value = take(value, dim, positions)
+    return value
+
+
+def _entries(optimizer: Optimizer, parameters: Set[nn.Parameter]) -> Iterator[tuple[nn.Parameter, dict[str, Any]]]:
+    """What the optimiser knows of these parameters: tensors and numbers by name, also in lists."""
     for parameter, entry in optimizer.state.items():
         if isinstance(parameter, nn.Parameter) and parameter in parameters:
-            for key, value in list(entry.items()):
-                if isinstance(value, Tensor) and value.dim() > 0:
-                    yield parameter, entry, key, value
+            yield parameter, entry
