@@ -22,8 +22,7 @@ from typing import Any
 import msgspec
 
 from netslim.data import identity, scan
-from netslim.experiment import paths, records, shrinking
-from netslim.experiment.exporting import exporting
+from netslim.experiment import exporting, paths, records, shrinking
 from netslim.experiment.findings import BESIDE, ExportRecord
 from netslim.experiment.job import Job
 from netslim.experiment.measurements import as_written
@@ -33,7 +32,6 @@ from netslim.experiment.scanning import scanning
 from netslim.experiment.stage import Finished, Stage, finish
 from netslim.experiment.stages import finetune, retrain, slim, train
 from netslim.files import write_json
-from netslim.measure.export import check_formats
 from netslim.method.auto_strength import check_auto
 from netslim.method.schedules import OneShot, sparse_epochs
 from netslim.training import distributed
@@ -48,7 +46,7 @@ def check(job: Job) -> None:
     """
     job.slimming(**job.amount, network="network", split="test")
     stages_of(job)
-    check_formats(job.export)
+    exporting.check(job)
     if job.scan and job.shrinks:
         raise ValueError("scan=true looks at a trained network before its cut, and this schedule cuts in the training")
     if job.shrinks:
@@ -80,7 +78,7 @@ def stages_of(job: Job) -> list[Stage]:
             stages.append(finetune(job, amount, after=stages))
     if job.shrinks and job.finetune_epochs:
         stages.append(finetune(job, job.amount, after=stages))
-    beside = [exporting(job, tuple(stages))] if job.export else []
+    beside = [exporting.exporting(job, tuple(stages))] if job.export else []
     for make in (*job.controls, *job.stages):
         stages.append(make(job, tuple(stages)))
     before = [scanning(job, stages)] if job.scan else []

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from netslim import files
 from netslim.experiment.networks import inputs
 from netslim.launch import trusted
-from netslim.measure.compare import SECOND_BATCH, compare
+from netslim.measure.compare import SECOND_BATCH, beside, compare
 from netslim.measure.environment import hardware
-from netslim.measure.export import FORMATS, Exported, check_formats, export, export_int8, written
+from netslim.measure.export import FORMATS, INT8, Exported, check_formats, export, export_int8
 from netslim.measure.formats.format import Run
 from netslim.measure.latency import set_threads
 from netslim.slim_file import load
@@ -172,14 +172,8 @@ def _calibration(settings: Any, trust: Collection[str], network: nn.Module, batc
 
 def _runtimes(dense: nn.Module, small: nn.Module, example: Tensor, made: list[Exported]) -> dict[str, tuple[Run, Run]]:
     """Runtime -> what runs the dense network there, and the slim file."""
-    found = {}
-    for file in made:
-        name = "onnx" if file.format == "int8" else file.format
-        form = FORMATS[name]
-        if form.program:
-            runs = form.open(written(dense, example, name), dense), form.open(file.path.read_bytes(), small)
-            found[f"{file.runtime}, dense in 32 bits" if file.format == "int8" else file.runtime] = runs
-    return found
+    found = {f"{file.runtime}{', dense in 32 bits' * (file.format == INT8)}": file for file in made}
+    return {name: runs for name, file in found.items() if (runs := beside(dense, small, example, file))}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 
 from netslim.measure.cost import count
+from netslim.measure.export import FORMATS, INT8, Exported, written
+from netslim.measure.formats.format import Run
 from netslim.measure.latency import Latency, latency, latency_of, repeated
 
 Timer = Callable[[int], Latency]  # batch size -> how long it takes
@@ -54,6 +56,15 @@ def compare(
         remedy = "odd channel counts cost a runtime its fast kernels, round_to=8 or 16 keeps them"
         lines += ["", f"Warning: the slim network is not faster{', nor'.join(slow)}; {remedy}"]
     return "\n".join(lines)
+
+
+def beside(dense: nn.Module, small: nn.Module, example_input: Any, file: Exported) -> tuple[Run, Run] | None:
+    """What runs the dense network in the runtime of a file, in 32 bits, and the file; None for tensors alone."""
+    name = "onnx" if file.format == INT8 else file.format
+    form = FORMATS[name]
+    if not form.program:
+        return None
+    return form.open(written(dense, example_input, name), dense), form.open(file.path.read_bytes(), small)
 
 
 def _eager(model: nn.Module, x: Any, seconds: float, batch: int) -> Latency:

@@ -25,6 +25,7 @@ from netslim.measure.formats.torchscript import TORCHSCRIPT
 from netslim.measure.latency import repeated
 from netslim.modules import call, tensors_in
 
+INT8 = "int8"
 FORMATS = {"onnx": ONNX, "pt2": PT2, "torchscript": TORCHSCRIPT, "safetensors": SAFETENSORS}
 
 
@@ -219,7 +220,7 @@ def export_int8(network: nn.Module, file: Path, batches: Sequence[Any], *, toler
     path = file.with_suffix(".int8.onnx")
     files.write_bytes(path, made)
     same = (got.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).float().mean()
-    return Exported("int8", path, f"{ONNX.runtime}, int8", float((got - expected).abs().max()), float(same))
+    return Exported(INT8, path, f"{ONNX.runtime}, int8", float((got - expected).abs().max()), float(same))
 
 
 def to_onnx(model: nn.Module, example_input: Any, path: str | os.PathLike[str], *, tolerance: float = 1e-4) -> float:
