@@ -1,21 +1,28 @@
-"""Write the tables of outputs/published/README.md anew from the records beside it.
+"""Write the tables of outputs/published/README.md anew from the records beside it, and README.md's first picture.
 
-    python tests/benchmarks/published.py
+    python tests/benchmarks/published.py                                    the pages, from what is published
+    python tests/benchmarks/published.py outputs/high_ratio_digits ...      publish the records of these sweeps first
 
 A table stands between two comments, ``<!-- table benchmark/slim_speed.md 1 -->`` (the first table of that record) or
-``<!-- table paper -->`` (what ``python -m netslim.report.paper`` prints), and ``<!-- end -->``.
+``<!-- table paper -->`` (what ``python -m netslim.report.paper`` prints), and ``<!-- end -->``; the picture between
+``<!-- headline high_ratio_cifar_macs -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+
+import evidence
 
 from netslim import files
 from netslim.report import paper
 
-PUBLISHED = Path(__file__).parents[2] / "outputs" / "published"
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "outputs" / "published"
 BLOCK = re.compile(r"(<!-- table (\S+) ?(\d*) -->\n).*?(<!-- end -->)", re.DOTALL)
+FIRST = re.compile(r"(<!-- headline (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def tables(text: str) -> list[str]:
@@ -40,6 +47,18 @@ def render(page: str) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{table(found[2], found[3])}\n\n{found[4]}", page)
 
 
+def first_page(page: str) -> str:
+    """README.md with the picture of the sweep that it names; as it is until that is published."""
+
+    def shown(found: re.Match[str]) -> str:
+        text = PUBLISHED / found[2] / evidence.HEADLINE
+        return f"{found[1]}{text.read_text() if text.exists() else found[3]}{found[4]}"
+
+    return FIRST.sub(shown, page)
+
+
 if __name__ == "__main__":
-    readme = PUBLISHED / "README.md"
-    files.write_text(readme, render(readme.read_text()))
+    for sweep in map(Path, sys.argv[1:]):
+        evidence.publish(sweep, PUBLISHED / sweep.name)
+    for readme, write in ((PUBLISHED / "README.md", render), (ROOT / "README.md", first_page)):
+        files.write_text(readme, write(readme.read_text()))

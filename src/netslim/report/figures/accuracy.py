@@ -13,6 +13,7 @@ from netslim.report import formats
 from netslim.report.figures import canvas, palette
 from netslim.report.results import MeanStd
 
+SIZES = {"params": "parameters", "macs": "MACs for one input"}
 FEW = 12  # λ up to which every point has its value beside it
 
 
@@ -112,11 +113,14 @@ class Path:
 
 
 @canvas.drawn
-def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> Figure:
-    """The test result over MACs and over parameters, both on logarithmic axes; a ring marks each dense network."""
-    figure, axes = canvas.panels(2, 2, width=width, height=3.1, sharey=True)
+def cost(paths: Sequence[Path], *, metric: str, scale: float, sizes: Mapping[str, str] = SIZES, width: float) -> Figure:
+    """The test result over parameters and over MACs, on logarithmic axes; a ring marks each dense network.
+
+    sizes: the sizes of a `Point` that have a panel, with the words for them.
+    """
+    figure, axes = canvas.panels(len(sizes), len(sizes), width=width, height=3.1, sharey=True)
     methods = sum(not path.control for path in paths)  # they come first
-    for ax, size, name in zip(axes, ("params", "macs"), ("parameters", "MACs for one input"), strict=True):
+    for ax, (size, name) in zip(axes, sizes.items(), strict=True):
         for index, path in enumerate(paths):
             look = palette.control(index - methods) if path.control else palette.series(index, methods)
             known = {getattr(point, size): point.result for point in path.points if getattr(point, size) > 0}
@@ -125,8 +129,8 @@ def cost(paths: Sequence[Path], *, metric: str, scale: float, width: float) -> F
             for point in path.points[: path.points[0].dense]:
                 _ring(ax, getattr(point, size), scale * point.result.mean)
         _log(ax, name)
-    axes[0].set_ylabel(metric)
-    axes[1].set_ylabel("" if width >= canvas.NARROW else metric)
+    for ax in axes if width < canvas.NARROW else axes[:1]:
+        ax.set_ylabel(metric)
     canvas.legend(figure, axes, always=[path.label for path in paths if path.control])
     return figure
 

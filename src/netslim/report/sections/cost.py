@@ -15,8 +15,8 @@ from netslim.report.results import Group, by_stage, mean_std
 def picture(groups: Sequence[Group]) -> Picture:
     """The test result over parameters and MACs: everything in the folder, the dense networks marked."""
     named = len(groups) > 1 and len({strength for group in groups for strength in group.lambdas}) == 1
-    paths = [_path(group, strength, named=named) for group in groups for strength in group.lambdas]
-    compared, far = _near(paths, _control_paths(controls(groups)))
+    paths = [path(group, strength, named=named) for group in groups for strength in group.lambdas]
+    compared, far = near(paths, control_paths(controls(groups)))
     unit, each = formats.unit(groups[0].metric), "method" if named else "λ"
     smallest = min(
         (point for path in paths for point in path.points if not point.dense), key=lambda point: point.params
@@ -34,8 +34,11 @@ def picture(groups: Sequence[Group]) -> Picture:
     )
 
 
-def _path(group: Group, strength: float, *, named: bool) -> accuracy.Path:
-    """named: the label of the group says enough, for all have this λ."""
+def path(group: Group, strength: float, *, named: bool) -> accuracy.Path:
+    """The networks of one λ.
+
+    named: the label of the group says enough, for all have this λ.
+    """
     points: list[accuracy.Point] = []
     for ratio in group.ratios:
         jobs = group.at(strength, ratio)
@@ -53,7 +56,7 @@ def _path(group: Group, strength: float, *, named: bool) -> accuracy.Path:
     return accuracy.Path(", ".join(filter(None, words)), points)
 
 
-def _near(paths: Sequence[accuracy.Path], compared: Sequence[accuracy.Path]) -> tuple[list[accuracy.Path], list[str]]:
+def near(paths: Sequence[accuracy.Path], compared: Sequence[accuracy.Path]) -> tuple[list[accuracy.Path], list[str]]:
     """The controls that are drawn, and the names of those that would take most of the height from the networks."""
     known = [point.result.mean for path in paths for point in path.points]
     low, high = min(known), max(known)
@@ -62,7 +65,7 @@ def _near(paths: Sequence[accuracy.Path], compared: Sequence[accuracy.Path]) -> 
     return [path for path in compared if path not in far], [path.label for path in far]
 
 
-def _control_paths(compared: Sequence[Control]) -> list[accuracy.Path]:
+def control_paths(compared: Sequence[Control]) -> list[accuracy.Path]:
     """A path for each kind of control, from its largest network to its smallest; of a kind that several methods or λ
     have at one ratio, points by themselves."""
     kinds: dict[str, list[Control]] = {}
