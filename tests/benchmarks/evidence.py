@@ -22,7 +22,8 @@ from netslim.report.figures import accuracy
 from netslim.report.render import images, markdown
 from netslim.report.render.document import Document, Points, Section
 from netslim.report.results import Group
-from netslim.report.sections import comparison, cost
+from netslim.report.sections import comparison, cost, result
+from netslim.report.sections.verdict import Verdict
 
 ARCHIVE, TABLE, NUMBERS = "records.tar.xz", "methods.md", "results.csv"
 PICTURE, HEADLINE = "accuracy-over-macs.png", "headline.md"
@@ -34,17 +35,17 @@ def publish(sweep: Path, target: Path) -> None:
     """Write archive, table, numbers, picture and its text of a sweep's folder into ``target``.
 
     Raises:
-        ValueError: no job of several methods has finished.
+        ValueError: no job has finished.
     """
+    if not load_jobs(sweep):
+        raise ValueError(f"{sweep}: no job has finished yet; there is nothing to publish")
     files.write_bytes(target / ARCHIVE, archive(sweep))
     with unpacked(target / ARCHIVE) as folder:
         groups = results.groups(load_jobs(folder))
-    shown = comparison.table(groups)
-    if shown is None:
-        raise ValueError(f"{sweep}: no ratio that several methods have finished; there is nothing to compare")
+    shown = comparison.table(groups) or result.main_table(groups)
     rows = [*(table.row(job, group.label) for group in groups for job in group.jobs), *controls.rows(groups)]
     files.write_text(target / NUMBERS, table.to_csv(rows))
-    section = Section("Methods", [Points(comparison.sentences(groups)), shown])
+    section = Section("Methods", [Points(comparison.sentences(groups) or said(groups)), shown])
     files.write_text(target / TABLE, markdown.render(Document(target.name, seeds(groups), [section])))
     files.write_bytes(target / PICTURE, picture(groups))
     files.write_text(target / HEADLINE, headline(groups, target))
@@ -85,6 +86,11 @@ def unpacked(records: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+def said(groups: list[Group]) -> list[str]:
+    """What the methods reach at every ratio; of one method, what the report says of it."""
+    return comparison.methods(groups) or Verdict(groups[0]).sentences()[:1]
+
+
 def seeds(groups: list[Group]) -> str:
     found = formats.listing([str(seed) for seed in sorted({seed for group in groups for seed in group.seeds})])
     return f"{groups[0].network} on {groups[0].data}, seeds {found}."
@@ -105,8 +111,8 @@ def picture(groups: list[Group]) -> bytes:
 
 def headline(groups: list[Group], target: Path) -> str:
     """The picture with its text, as the first page of the project shows it: the deepest cut in a sentence."""
-    said, spread = comparison.methods(groups)[-1], formats.seeds_note(len(group.seeds) for group in groups)
+    deepest, spread = said(groups)[-1], formats.seeds_note(len(group.seeds) for group in groups)
     title = f"{groups[0].network} on {groups[0].data}: test accuracy over multiply-adds"
     picture = f"![{title}, logarithmic; a line per method, controls in grey](outputs/published/{target.name}/{PICTURE})"
     link = "[Command and records](outputs/published/README.md)"
-    return f"{picture}\n\n*{title}, with controls from new weights in grey. {spread} {said} {link}.*\n"
+    return f"{picture}\n\n*{title}, with controls from new weights in grey. {spread} {deepest} {link}.*\n"

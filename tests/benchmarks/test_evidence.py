@@ -55,11 +55,18 @@ def test_the_archive_is_the_same_for_the_same_records(sweep: Path) -> None:
     assert evidence.archive(sweep) == evidence.archive(sweep)
 
 
-def test_one_method_is_nothing_to_compare(sweep: Path, tmp_path: Path) -> None:
+def test_of_one_method_its_results_are_published_of_no_job_nothing(sweep: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
     for path in sweep.glob("job_lambda=0_*"):
         shutil.rmtree(path)
-    with pytest.raises(ValueError, match="there is nothing to compare"):
-        evidence.publish(sweep, tmp_path / "published")
+    evidence.publish(sweep, target)
+    (table,) = published.tables((target / "methods.md").read_text())
+    assert "| 77.16 | 76.3–78.0 | 50 % | 1.5e-3 |" in table
+    assert "removes 50 % of the channels at λ = 1.5e-3: 77.16 %" in (target / evidence.HEADLINE).read_text()
+    for path in sweep.glob("job_*"):
+        shutil.rmtree(path)
+    with pytest.raises(ValueError, match="there is nothing to publish"):
+        evidence.publish(sweep, target)
 
 
 def test_what_is_not_published_yet_is_said() -> None:
