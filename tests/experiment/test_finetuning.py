@@ -51,9 +51,14 @@ def test_a_plain_loop_with_its_rates_and_its_teacher_gives_the_same(tmp_path, jo
     }
 
 
-def test_a_teacher_that_there_is_not_is_refused_before_the_training(tmp_path, job_of):
-    with pytest.raises(
-        ValueError, match=r"finetune\.distill: the network gets smaller inside its training, so there is"
-    ):
-        pipeline.run(tmp_path, job_of("finetune.distill=0.7", "schedule=gradual"))
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("schedule=gradual", r"finetune\.distill: the network gets smaller inside its training, so there is"),
+        ("finetune.epochs=0", r"finetune\.distill: there is no fine-tuning that could learn from the dense network"),
+    ],
+)
+def test_a_teacher_or_a_pupil_that_there_is_not_is_refused_before_the_training(word, fault, tmp_path, job_of):
+    with pytest.raises(ValueError, match=fault):
+        pipeline.run(tmp_path, job_of("finetune.distill=0.7", "controls=[scratch]", word))
     assert not list(tmp_path.glob("*/record.json"))

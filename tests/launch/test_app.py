@@ -29,6 +29,7 @@ WRONG = {
     "scheduler.at=0.5": "scheduler.at=0.5 is no list of shares",
     "finetune.epoch=3": "there is no setting 'finetune.epoch'",
     "finetune.lr=-0.1": "finetune.lr=-0.1 is negative",
+    "finetune.temperature=2": "finetune.temperature=2 has no effect: there is no fine-tuning; give finetune.epochs",
     "finetune.lr=0": "finetune.lr=0 trains nothing; give a positive rate",
     "optimizer.lr=0": "optimizer.lr=0 trains nothing; give a positive rate",
     "penalty=l7": "l1",  # what there is

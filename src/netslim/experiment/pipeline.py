@@ -42,7 +42,7 @@ def check(job: Job) -> None:
     """Refuse what can be known to be wrong before anything is computed.
 
     Raises:
-        ValueError: a ratio, a schedule, or a control, that cannot be.
+        ValueError: a ratio, a schedule, a control, or a distillation, that cannot be.
     """
     job.slimming(**job.amount, network="network", split="test")
     stages_of(job)
@@ -51,6 +51,11 @@ def check(job: Job) -> None:
         raise ValueError("scan=true looks at a trained network before its cut, and this schedule cuts in the training")
     if job.shrinks:
         shrinking.check(job)
+    if job.distillation is not None and not job.finetune_epochs:
+        raise ValueError(
+            "finetune.distill: there is no fine-tuning that could learn from the dense network (finetune.epochs=0); "
+            "set it to 0, or give finetune.epochs"
+        )
     if job.auto:
         _check_auto(job)
 

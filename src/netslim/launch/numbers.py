@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from netslim.experiment.job import SOME
 from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import TARGETS
 from netslim.method.schedules import Schedule
@@ -63,8 +64,8 @@ def finetune_epochs(cfg: DictConfig, schedule: Schedule, epochs: int) -> int:
     """As they are asked for; else as many as the training has, and none where the network gets smaller inside it."""
     if cfg.finetune.epochs is not None:
         return int(number(cfg, "finetune.epochs", int, least=0))
-    inside = cfg.ratio is not None and not schedule.rounds(number(cfg, "ratio", float))
-    return 0 if inside else epochs
+    ratio = SOME if target(cfg) else number(cfg, "ratio", float)
+    return epochs if schedule.rounds(ratio) else 0
 
 
 def words(cfg: DictConfig, key: str) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def grid(config: DictConfig) -> list[list[str]]:
 
 def _check(configs: Sequence[DictConfig], jobs: Sequence[Sequence[str]]) -> list[Job]:
     """The jobs as objects; refused by their settings alone where these cannot be."""
-    from netslim.launch import checks  # here, and below: they need torch and Lightning, which cost seconds
+    from netslim.launch import checks, unused  # here, and below: they need torch and Lightning, which cost seconds
 
     made = []
     for number, config in enumerate(configs):
@@ -123,6 +123,8 @@ def _check(configs: Sequence[DictConfig], jobs: Sequence[Sequence[str]]) -> list
             if (said := errors.mistake(error)) is None:
                 raise
             raise _refusal(said, number, jobs) from None
+    if jobs:  # else a sweeper decides as it goes
+        unused.check(configs, made)
     return made
 
 
