@@ -12,7 +12,7 @@ import torch
 import netslim
 from netslim import files
 from netslim.data import InMemoryData, synthetic
-from netslim.experiment.networks import inputs, network_after, save_slim
+from netslim.experiment.networks import inputs, network_after, save_slim, scores_of
 from netslim.experiment.records import StageRecord
 from netslim.experiment.stage import Finished
 from netslim.nets import VGG
@@ -82,3 +82,23 @@ def test_a_score_sees_training_batches_as_the_network_does():
     assert [tuple(batch.shape) for batch in given] == [(8, 3, 8, 8)] * 2
     expected = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()][:2]
     assert all(torch.equal(a, b) for a, b in zip(given, expected, strict=True))
+
+
+def test_a_score_gets_the_labels_of_the_training_images_where_it_wants_them(job_of):
+    """Oracle: the gradients of the loss on these labels, by backward."""
+    job = job_of("score=taylor", "data.batch_size=600")
+    images = job.data(seed=0)
+    network = job.network(num_classes=10).eval()
+    scores = scores_of(job, network, images)
+    squares: list[list[torch.Tensor]] = []
+    for batch in images.train_dataloader():
+        x, labels = images.on_after_batch_transfer(batch, 0)
+        network.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), labels).backward()
+        layers = netslim.bn_layers(network).values()
+        squares.append([(b.weight * b.weight.grad + b.bias * b.bias.grad).square().detach() for b in layers])
+    expected = [torch.stack(each).mean(0).double() for each in zip(*squares, strict=True)]
+    for found, value in zip(scores.value.values(), expected, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-12)
+    own = scores_of(job_of("score=taylor", "score.labels=false", "data.batch_size=600"), network, images)
+    assert not torch.allclose(own.value["features.1"], scores.value["features.1"])

@@ -17,7 +17,7 @@ from netslim.engine.cut import plan
 from netslim.experiment.job import Job
 from netslim.experiment.records import TrainRecord
 from netslim.experiment.stage import Finished
-from netslim.method.scores import Scores, needs_connections
+from netslim.method.scores import Scores, needs_connections, needs_labels
 from netslim.nets.weights import load_weights
 from netslim.slim_file import load, save
 
@@ -115,13 +115,14 @@ def scores_of(job: Job, network: nn.Module, images: Any) -> Scores:
     """What the job's score says of a network, on the first training batches if it looks at data."""
     assert job.score is not None
     example = example_of(images, network) if needs_connections(job.score) else None
-    batches = inputs(images, network) if job.score.needs_data else ()
+    batches = inputs(images, network, labels=needs_labels(job.score)) if job.score.needs_data else ()
     return score_channels(network, job.score, example, batches, job.seed)
 
 
-def inputs(images: Any, network: nn.Module, batches: int = 100) -> Iterator[Any]:
-    """What the network takes of the first training batches, for a score that looks at data."""
+def inputs(images: Any, network: nn.Module, batches: int = 100, *, labels: bool = False) -> Iterator[Any]:
+    """What the network takes of the first training batches, for a score that looks at data; or a list with labels."""
     device = next(network.parameters()).device
     for given in islice(images.train_dataloader(), batches):
         batch = images.on_after_batch_transfer(images.transfer_batch_to_device(given, device, 0), 0)
-        yield batch[0] if isinstance(batch, (tuple, list)) else batch
+        several = isinstance(batch, (tuple, list))
+        yield list(batch) if labels and several else batch[0] if several else batch

@@ -68,6 +68,7 @@ class Score(Protocol):
     """Ranks the channels of a network.
 
     needs_data: whether it looks at batches. If not, it must accept none.
+    needs_labels: may be left out; if True, a batch is a list that ends with the labels, as a data loader makes it.
     needs_connections: may be left out; if True, it is called with a fourth argument, the ``Connections`` of every BN
         layer by name.
     """
@@ -131,6 +132,10 @@ def evaluate(score: Score, network: nn.Module, batches: Iterable[Any], seed: int
 
 def needs_connections(score: Score) -> bool:
     return bool(getattr(score, "needs_connections", False))
+
+
+def needs_labels(score: Score) -> bool:
+    return bool(getattr(score, "needs_labels", False))
 
 
 def check_without_data(score: Score) -> None:

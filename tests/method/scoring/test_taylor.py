@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import netslim
-from netslim.method.scoring.taylor import Taylor, own_answer
+from netslim.method.scores import needs_labels
+from netslim.method.scoring.per_mac import PerMac
+from netslim.method.scoring.random import Random
+from netslim.method.scoring.taylor import Taylor, cross_entropy
 
 
 def network() -> nn.Sequential:
@@ -55,6 +58,21 @@ def test_it_is_the_square_of_the_slope_of_a_gate_averaged_over_batches():
     torch.testing.assert_close(Taylor(loss)(model, [(batch,) for batch in BATCHES]).value, scores.value)
 
 
+def test_labels_are_the_last_of_a_batch_as_a_data_loader_makes_it():
+    model, labels = network().eval(), torch.tensor([0, 1, 2, 3])
+    labelled = [[batch, labels] for batch in BATCHES]
+    expected = Taylor(loss)(model, BATCHES).value
+    torch.testing.assert_close(Taylor(labels=True)(model, labelled).value, expected)
+    torch.testing.assert_close(Taylor(F.cross_entropy, labels=True)(model, labelled).value, expected)
+    own = Taylor()(model, labelled).value
+    torch.testing.assert_close(own, Taylor()(model, BATCHES).value)
+    assert not torch.allclose(own["1"], expected["1"])
+    with pytest.raises(ValueError, match=r"lists, \[inputs, labels\], got a Tensor; give labels=False"):
+        Taylor(labels=True)(model, BATCHES)
+    of = Random(Taylor(labels=True)), PerMac(Taylor(labels=True)), Random(), Random(Taylor())
+    assert [needs_labels(score) for score in of] == [True, True, False, False]
+
+
 def test_the_network_is_left_as_it_was_and_may_be_frozen():
     model = network().train()
     model[3].eval()
@@ -75,7 +93,7 @@ def test_the_network_is_left_as_it_was_and_may_be_frozen():
 
 def test_its_own_answer_is_the_label_where_that_is_right():
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0]])
-    assert own_answer(logits).item() == pytest.approx(F.cross_entropy(logits, torch.tensor([0, 2])).item())
+    assert cross_entropy(logits).item() == pytest.approx(F.cross_entropy(logits, torch.tensor([0, 2])).item())
 
 
 def test_without_data_it_is_refused_before_anything_is_computed():

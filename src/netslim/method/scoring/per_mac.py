@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from netslim.method.scores import Connected, Score, Scores, evaluate
+from netslim.method.scores import Connected, Score, Scores, evaluate, needs_labels
 from netslim.method.scoring.layer_mean import LayerMean
 from netslim.method.threshold import is_number
 
@@ -43,6 +43,10 @@ class PerMac:
     @property
     def needs_data(self) -> bool:
         return self.of.needs_data
+
+    @property
+    def needs_labels(self) -> bool:
+        return needs_labels(self.of)
 
     def __call__(self, network: nn.Module, batches: Iterable[Any], seed: int, connections: Connected) -> Scores:
         scores = evaluate(self.of, network, batches, seed, connections)

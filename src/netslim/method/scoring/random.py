@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from netslim.method.scores import Connected, Magnitude, Score, Scores, evaluate, needs_connections
+from netslim.method.scores import Connected, Magnitude, Score, Scores, evaluate, needs_connections, needs_labels
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Random:
     @property
     def needs_data(self) -> bool:
         return self.of.needs_data
+
+    @property
+    def needs_labels(self) -> bool:
+        return needs_labels(self.of)
 
     @property
     def needs_connections(self) -> bool:
