@@ -137,6 +137,20 @@ def test_fine_tuning_after_a_gradual_training_is_done_where_it_is_asked_for(tmp_
     assert job.epochs_total == 4
 
 
+def test_a_ramp_ends_early_where_what_would_be_kept_is_stable(tmp_path: Path) -> None:
+    """At a rate of almost 0 no γ moves, so all that is left is removed after four epochs."""
+    network = dense()
+    for layer in netslim.bn_layers(network).values():
+        torch.nn.init.uniform_(layer.weight, 0.1, 1.0)
+    files.write_tensors(tmp_path / "weights.pt", network.state_dict())
+    own = [f"weights={tmp_path / 'weights.pt'}", "optimizer.lr=1e-12", "schedule.stable=0.999", "schedule.end=1"]
+    run(tmp_path, *GRADUAL, *own, "schedule.most=1", "ratio=0.5")
+    (job,) = jobs(tmp_path)
+    assert job.train.cut
+    ramp = [math.floor(0.5 * (1 - (1 - epoch / 8) ** 3) * 36 + 1e-9) for epoch in range(4)]
+    assert [36 - sum(shape.widths) for shape in job.train.cut.epochs] == [*ramp, 18, 18, 18, 18]
+
+
 @pytest.fixture(scope="module")
 def passes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two passes that train for two epochs each and are fine-tuned for one; and one shot beside them."""
@@ -195,6 +209,8 @@ def test_the_multiply_adds_of_a_job_are_those_of_all_its_trainings(passes: Path)
             "4 passes of at most 50 % of a layer each remove at most 93.75 %, not 95 %",
         ),
         (["schedule=passes", "schedule.passes=0"], "schedule.passes=0 is no number of rounds; give 1 or more"),
+        (["schedule=gradual", "score=taylor"], "score=Taylor needs data, and a schedule that cuts inside the training"),
+        (["schedule=gradual", "slimming.floor=0.5"], "with at least 0.5 kept per layer only 18 can be removed"),
         (["schedule=gradual", "ratio=0.01"], "ratio 0.01 removes none of 36 channels; give a larger one"),
     ],
 )

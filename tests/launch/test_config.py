@@ -108,6 +108,19 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(words, fault):
     assert isinstance(caught.value, ValueError) or "own.Nothing" in fault  # Hydra's own, one line too
 
 
+@pytest.mark.parametrize("amount", [["ratio=0.5"], ["target_macs=0.5"], ["target_macs=0.5", "ratio=null"]])
+def test_a_network_that_shrinks_in_its_training_is_not_fine_tuned_unless_that_is_asked_for(amount):
+    own = [*amount, "schedule=gradual", "lambda=0"]
+    assert [job(*own, *more).finetune_epochs for more in (["finetune.epochs=null"], ["finetune.epochs=3"])] == [0, 3]
+
+
+def test_an_early_end_of_the_ramp_is_in_the_name_of_a_stage_only_where_it_is_asked_for():
+    plain, early = job("schedule=gradual"), job("schedule=gradual", "schedule.stable=0.999")
+    assert plain.schedule.stable is None
+    assert set(plain.settings["slim"]["schedule"]) == {"_target_", "start", "end", "most"}
+    assert early.schedule.stable == early.settings["slim"]["schedule"]["stable"] == 0.999
+
+
 def test_what_a_task_does_not_take_it_is_not_given():
     made = job("task._target_=own.Plain", "lambda=1e-3")
     assert isinstance(made.task(network=None, optimizer=None), Plain)

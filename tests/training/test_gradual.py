@@ -16,7 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 import netslim
 from netslim import GradualSlimming, SlimmingTask, Sparsity
 from netslim.data import InMemoryData, synthetic
+from netslim.engine.cut.plan import rows_of
 from netslim.nets import VGG, PreResNet
+from netslim.training.sparsity import terms
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -88,6 +90,62 @@ def test_the_penalty_ends_with_the_ramp(callback: bool) -> None:
     steps = 3 * 4  # 48 images in batches of 16, four of eight epochs
     for layer in netslim.bn_layers(task).values():
         torch.testing.assert_close(layer.weight.data, torch.full_like(layer.weight, 0.5 - steps * 0.05 * 1e-2))
+
+
+class Outputs(Callback):
+    """What the network computes after every epoch, and its channels then, in the numbers of the dense one."""
+
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+        self.kept: list[dict[str, list[int]]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network: Any = pl_module.network
+        self.seen.append(network.eval()(self.images).detach())
+        network.train()
+        rows, layers = rows_of(network), netslim.bn_layers(network)
+        every = {name: torch.arange(len(layer.weight)) for name, layer in layers.items()}
+        self.kept.append({name: rows.get(f"{name}.weight", of).tolist() for name, of in every.items()})
+
+
+class Held(Callback):
+    """Holds at 0 the γ and β that a training before has removed, and all that the optimiser knows of them."""
+
+    def __init__(self, kept: list[dict[str, list[int]]], released: int) -> None:
+        self.kept, self.released = [{}, *kept], released
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == self.released:
+            next(terms(trainer, pl_module)).release()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.hold(trainer, pl_module, self.kept[trainer.current_epoch])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.hold(trainer, pl_module, self.kept[trainer.current_epoch + 1])
+
+    def hold(self, trainer: Trainer, module: LightningModule, kept: dict[str, list[int]]) -> None:
+        layers, (optimizer,) = netslim.bn_layers(module.get_submodule("network")), trainer.optimizers
+        for name, channels in kept.items():
+            for tensor in (layers[name].weight, layers[name].bias):
+                gone = torch.ones(len(tensor), dtype=torch.bool).index_fill(0, torch.tensor(channels), False)
+                for value in (tensor.data, optimizer.state[tensor]["momentum_buffer"]):
+                    value[gone] = 0.0
+
+
+def test_a_gradual_training_is_step_for_step_that_of_the_masked_network() -> None:
+    """Penalty, momentum, weight decay and running statistics included, after each of four cuts."""
+    tasks = [module(strength=1e-2), module(strength=1e-2)]
+    for task in tasks:
+        task._make_optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-2)
+    ours, theirs = Outputs(), Outputs()
+    fit(tasks[0], GradualSlimming(0.75, start=0.0, end=0.5, network="network"), ours, precision="64-true")
+    fit(tasks[1], Held(ours.kept, released=4), theirs, precision="64-true")
+    assert [sum(map(len, kept.values())) for kept in ours.kept] == [21, 13, 10, 9, 9, 9, 9, 9]
+    for small, masked in zip(ours.seen, theirs.seen, strict=True):
+        torch.testing.assert_close(small, masked, rtol=1e-9, atol=1e-9)
 
 
 class Killed(Callback):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import netslim
+from netslim import GradualSlimming, Sparsity
 from netslim.method.penalties import Penalty
 from netslim.method.scales import bn_scales
 from netslim.method.shrinking.macs_l1 import MacsL1
@@ -70,6 +71,39 @@ def trained(module: LightningModule, *callbacks: Callback, **options) -> Tensor:
     trainer = Trainer(max_epochs=2, accelerator="cpu", callbacks=list(callbacks), **QUIET, **options)
     trainer.fit(module, data)
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+class Falls(Callback):
+    """Widths of both layers and how far their γ fall per step, in every epoch; before the channels are removed."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[list[int], list[float]]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = [gamma.detach().clone() for gamma in bn_scales(pl_module)]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pairs = zip(self.before, bn_scales(pl_module), strict=True)
+        falls = [float((old - new.detach()).mean()) / trainer.num_training_batches for old, new in pairs]
+        self.seen.append(([len(old) for old in self.before], falls))
+
+
+def test_costs_follow_the_network_after_every_cut() -> None:
+    """Without a loss γ falls by lr·λ·c per step. Of a, b channels one costs 4 + b, or a + 30, over their mean."""
+    module, falls = Module(outputs=30), Falls()
+    module.training_step = lambda batch, batch_idx: 0 * module(batch[0]).sum()  # type: ignore[method-assign]
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.01)  # type: ignore[method-assign]
+    for gamma in bn_scales(module):
+        nn.init.uniform_(gamma, 1, 2)
+    gradual = GradualSlimming(0.5, start=0.0, end=1.0, floor=1)
+    trainer = Trainer(
+        max_epochs=4, accelerator="cpu", callbacks=[Sparsity(STRENGTH, MacsL1()), falls, gradual], **QUIET
+    )
+    trainer.fit(module, DataLoader(TensorDataset(torch.randn(42, 4).double(), torch.arange(42) % 3), 6))
+    assert len({tuple(widths) for widths, _ in falls.seen}) > 2
+    for (a, b), fell in falls.seen:
+        mean = (a * (4 + b) + b * (a + 30)) / (a + b)
+        assert fell == pytest.approx([0.01 * STRENGTH * (4 + b) / mean, 0.01 * STRENGTH * (a + 30) / mean])
 
 
 CASES = [(Polarization(), polarized, 3), (MacsL1(), weighed, 3), (MacsL1(), unevenly_weighed, 30)]

@@ -26,7 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "scale_decay": None,
 }
 LATER: dict[str, Plain] = {
-    "slimming": {"most": 1.0, "reconstruct": 0, "rescale": False}
+    "slimming": {"most": 1.0, "reconstruct": 0, "rescale": False},
+    "schedule": {"stable": None},
 }  # the same of single settings of a group
 # Present name -> the one that stands in finished stages' settings, of which their names are made.
 FORMER = {"netslim.training.lr_schedules.multistep": "netslim.schedule.multistep"}

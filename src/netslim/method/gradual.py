@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netslim.method.ramp import check_ramp, cubic_ramp
+from netslim.method.ramp import check_ramp, check_stable, cubic_ramp
 from netslim.method.schedules import Schedule
 from netslim.method.threshold import check_most
 
@@ -16,9 +16,11 @@ class Gradual(Schedule):
     Args:
         start, end: the ramp, as shares of the epochs.
         most: the largest share of a layer that one cut removes; what it leaves over, the next cut removes.
+        stable: end the ramp early, all that is left at once, when what its end would keep and what it would have kept
+            three epochs before are alike by more than this (``jaccard``), such as 0.999; default None, never.
 
     Raises:
-        ValueError: the ramp does not lie in the training.
+        ValueError: the ramp does not lie in the training, or another number is none.
 
     >>> gradual = Gradual(start=0.0, end=0.5)
     >>> gradual.rounds(0.9), [round(gradual.during(0.9, epoch, epochs=8), 3) for epoch in range(5)]
@@ -28,10 +30,12 @@ class Gradual(Schedule):
     start: float = 0.05
     end: float = 0.5
     most: float = 0.5
+    stable: float | None = None
 
     def __post_init__(self) -> None:
         check_ramp(self.start, self.end)
         check_most(self.most)
+        check_stable(self.stable)
 
     def rounds(self, ratio: float) -> tuple[float, ...]:
         return () if ratio else (0.0,)

@@ -35,6 +35,12 @@ def jaccard(one: Mapping[str, Sequence[int]], other: Mapping[str, Sequence[int]]
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
+def check_stable(stable: float | None) -> None:
+    """Raise ValueError where ``stable`` is neither a similarity nor None."""
+    if stable is not None and not (is_number(stable) and 0 <= stable < 1):
+        raise ValueError(f"stable={stable} is no similarity; give 0 ≤ stable < 1, such as 0.999, or leave it out")
+
+
 def check_ramp(start: float, end: float) -> None:
     """Raise ValueError where a ramp does not lie in the training."""
     if not (is_number(start) and is_number(end) and 0 <= start < end <= 1):

@@ -15,6 +15,8 @@ class Schedule(Protocol):
     """Which share of the dense network's prunable channels is gone when. Another schedule is a class with these.
 
     most: the largest share of a layer that one cut removes; default all of it.
+    stable: a ramp inside the training ends early, when what its end would keep and what it would have kept three epochs
+        before are alike by more than this (``jaccard`` in ramp.py); default None, never.
 
     >>> class Halves(Schedule):  # two rounds of slimming and fine-tuning
     ...     def rounds(self, ratio):
@@ -24,6 +26,7 @@ class Schedule(Protocol):
     """
 
     most: float = 1.0
+    stable: float | None = None
 
     def rounds(self, ratio: float) -> tuple[float, ...]:
         """The share gone after each round of slimming: rising, the last one is ``ratio``. None, where all of it is
@@ -63,12 +66,17 @@ def most_per_cut(schedule: Schedule) -> float:
     return float(getattr(schedule, "most", 1.0))
 
 
+def stable_from(schedule: Schedule) -> float | None:
+    """``stable`` of a schedule that may be without."""
+    return getattr(schedule, "stable", None)
+
+
 def check_schedule(schedule: Schedule, ratio: float, epochs: int) -> None:
     """Raise ValueError, before anything is computed, where a schedule asks for what cannot be done."""
     name, rounds = type(schedule).__name__, tuple(schedule.rounds(ratio))
     inside = [schedule.during(ratio, epoch, epochs) for epoch in range(epochs)]
     early = next((epoch for epoch, share in enumerate(inside) if share > 0), None)
-    if not rounds and early is not None:
+    if not rounds and (early is not None or epochs < 2):
         check_inside(schedule, ratio, epochs)
         return
     rising = all(0 <= a < b for a, b in itertools.pairwise(rounds))

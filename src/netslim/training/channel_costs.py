@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
@@ -12,8 +14,10 @@ from netslim.training.measuring import FitBench
 from netslim.training.slim_module import example_for
 
 
-def tell_costs(penalty: Penalty, trainer: Trainer, module: LightningModule, network: nn.Module) -> None:
-    """When a training starts: give a penalty that needs them the costs of the network's channels.
+def costs_teller(
+    penalty: Penalty, trainer: Trainer, module: LightningModule, network: nn.Module
+) -> Callable[[], None] | None:
+    """When a training starts: what tells a penalty what the network's channels cost now; None for one that needs not.
 
     The example input is the module's ``example_input_array``, else the first sample of the first training batch.
 
@@ -21,8 +25,13 @@ def tell_costs(penalty: Penalty, trainer: Trainer, module: LightningModule, netw
         ValueError: the network does not run on it.
     """
     if not needs_costs(penalty):
-        return
+        return None
     path = next(name for name, part in module.named_modules() if part is network)
     with isolate_rng():  # a look at the data must not change the training
         example = example_for(module, path, None, lambda: FitBench(trainer, "val").training_batch(module))
-        penalty.weigh(network, channel_macs(network, example))
+
+    def tell() -> None:
+        with isolate_rng():
+            penalty.weigh(network, channel_macs(network, example))
+
+    return tell

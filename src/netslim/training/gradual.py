@@ -28,9 +28,9 @@ from netslim.engine.cut import optimizer_state
 from netslim.engine.cut.in_place import follow_in_place, plan_data
 from netslim.method.gradual import Gradual
 from netslim.method.ramp import jaccard
-from netslim.method.schedules import Schedule, check_inside, most_per_cut
+from netslim.method.schedules import Schedule, check_inside, most_per_cut, stable_from
 from netslim.method.scores import Score
-from netslim.method.threshold import Floor, is_number, least
+from netslim.method.threshold import Floor, least
 from netslim.modules import bn_layers
 from netslim.training.attempts import reason_of_small
 from netslim.training.averages import averages_of
@@ -38,7 +38,7 @@ from netslim.training.checkpoint import check_state
 from netslim.training.goal import Goal, Kept
 from netslim.training.measuring import FitBench
 from netslim.training.slim_module import cut, example_for
-from netslim.training.sparsity import release
+from netslim.training.sparsity import terms
 
 
 class GradualSlimming(Callback):
@@ -54,7 +54,7 @@ class GradualSlimming(Callback):
         target_macs, target_params: instead of ratio, what may be left, as for ``select_channels``. The ramp is one of
             the multiply-adds or parameters then.
         start, end: the ramp, as shares of ``max_epochs``; default 0.05 to 0.5.
-        schedule: in place of start, end and most: its ``during`` and ``most`` (method/schedules.py).
+        schedule: in place of start, end, most and stable: its own (method/schedules.py).
         floor: channels that each layer keeps at least: a number, a share of its dense width (default 0.05), or layer
             name -> number.
         most: the largest share of a layer that one cut may remove, default 0.5 (the paper's multi-pass rule); what a
@@ -63,8 +63,8 @@ class GradualSlimming(Callback):
         example_input: one input batch; default the module's ``example_input_array``, else the first sample of the first
             training batch.
         coupling, score: as for ``select_channels``; the score must need no data.
-        stable: end the ramp early, all that is left at once, when what its end would keep and what it would have kept
-            three epochs before are alike by more than this (``jaccard``), such as 0.999; default None, never.
+        stable: end the ramp early, once what its end would keep is stable (``Gradual``), such as 0.999; default None,
+            never.
 
     Where the training ends before the ramp does (early stopping, ``max_steps``), a warning says so.
 
@@ -94,17 +94,15 @@ class GradualSlimming(Callback):
         score: Score | None = None,
         stable: float | None = None,
     ) -> None:
-        if stable is not None and not (is_number(stable) and 0 <= stable < 1):
-            raise ValueError(f"stable={stable} is no similarity; give 0 ≤ stable < 1, such as 0.999, or None")
         if schedule is not None and not callable(getattr(schedule, "during", None)):
             raise ValueError(f"schedule={schedule!r} does not say what is removed when; give one such as Gradual()")
         check_coupling(coupling)
         self._amount = {"ratio": ratio, "target_macs": target_macs, "target_params": target_params}
-        self.goal, self.schedule = Goal(**self._amount), schedule or Gradual(start, end, most)
-        self.most = most_per_cut(self.schedule)
+        self.goal, self.schedule = Goal(**self._amount), schedule or Gradual(start, end, most, stable)
+        self.most, self.stable = most_per_cut(self.schedule), stable_from(self.schedule)
         self.floor, self.network, self.example_input = floor, network, example_input
         self.options: dict[str, Any] = {"coupling": coupling, "score": score}
-        self.stable, self._settled = stable, False
+        self._settled = False
         self._ends: list[Kept] = []  # what the end of the ramp would have kept, of the last epochs
         self._least: dict[str, int] = {}  # channels that each layer keeps
         self._plan: dict[str, Any] | None = None  # what has been cut
@@ -183,7 +181,8 @@ class GradualSlimming(Callback):
         """Not when the epoch starts: a training that is resumed within it is past that."""
         if self._penalised and self._ramp_is_over(trainer):
             self._penalised = False
-            release(trainer, pl_module)
+            for term in terms(trainer, pl_module):
+                term.release()
 
     def _ramp_is_over(self, trainer: Trainer) -> bool:
         before = trainer.current_epoch - 1
@@ -240,6 +239,8 @@ class GradualSlimming(Callback):
         network, averages = module.get_submodule(self.network), averages_of(trainer, module, self.network)
         with _unwrapped(trainer):
             slim_in_place(network, keep, self._example, optimizers=trainer.optimizers, copies=averages)
+        for term in terms(trainer, module):
+            term.follow()
         self.goal.removed += keep.removed - keep.carried
         self._plan = plan_data(network)
 

@@ -8,6 +8,7 @@ optimiser steps (netslim.method.steps). SlimmingTask and the callback ``Sparsity
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 from netslim.method.penalties import L1, Penalty, needs_costs
 from netslim.method.scales import all_scales, bn_scales
 from netslim.method.steps import PenalizedSteps, checked_strength, is_penalized, unwrapped
-from netslim.training.channel_costs import tell_costs
+from netslim.training.channel_costs import costs_teller
 
 log = logging.getLogger("netslim")
 
@@ -127,6 +128,7 @@ class Term:
         self.strength, self.penalty = checked_strength(strength), penalty or L1()
         self._steps: PenalizedSteps | None = None
         self._optimizers: list[Optimizer] = []  # which Lightning steps
+        self._tell_costs: Callable[[], None] | None = None
 
     @property
     def steps(self) -> PenalizedSteps:
@@ -148,7 +150,8 @@ class Term:
         automatic = module.automatic_optimization
         self._optimizers = list(trainer.optimizers)
         self._check_optimizers(module)
-        tell_costs(self.penalty, trainer, module, network)
+        self._tell_costs = costs_teller(self.penalty, trainer, module, network)
+        self.follow()
         self._steps = PenalizedSteps(
             all_scales(network),
             self.strength,
@@ -171,6 +174,11 @@ class Term:
     def release(self) -> None:
         """From now on the fit has no penalty: what was to become small is removed."""
         self.steps.strength = 0.0
+
+    def follow(self) -> None:
+        """Count anew what channels cost: the network is another one now."""
+        if self._tell_costs is not None:
+            self._tell_costs()
 
     def after_backward(self, trainer: Trainer) -> None:
         """Add the term to what Lightning's own optimiser will step with, as ``loss.backward()`` would have."""
@@ -200,7 +208,7 @@ class Term:
         """
         self.stop()
         steps, optimizers = self._steps, self._optimizers
-        self._steps, self._optimizers = None, []
+        self._steps, self._optimizers, self._tell_costs = None, [], None
         if steps is None or steps.added or not steps.strength:  # the last: released before the first step
             return
         owned = [gamma for optimizer in optimizers for _, gammas in steps.owned(optimizer) for gamma in gammas]
@@ -215,12 +223,10 @@ class Term:
         )
 
 
-def release(trainer: Trainer, module: LightningModule) -> None:
-    """End the penalty of this fit, whoever adds it: the callback ``Sparsity``, or a task by itself."""
-    owners = [*trainer.callbacks, module]  # type: ignore[attr-defined]
-    for term in (part for owner in owners for part in vars(owner).values() if isinstance(part, Term)):
-        if term.strength:
-            term.release()
+def terms(trainer: Trainer, module: LightningModule) -> Iterator[Term]:
+    """The penalties of this fit, whoever adds them: the callback ``Sparsity``, or a task by itself."""
+    for owner in [*trainer.callbacks, module]:  # type: ignore[attr-defined]
+        yield from (part for part in vars(owner).values() if isinstance(part, Term) and part.strength)
 
 
 def penalty_weight(trainer: Trainer, strength: float, *, like: Tensor) -> float | Tensor:

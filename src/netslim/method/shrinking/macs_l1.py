@@ -22,8 +22,9 @@ class MacsL1(Penalty):
         penalty.weigh(model, netslim.engine.channel_macs(model, example_input))
         netslim.penalize(optimizer, model, 1e-4, penalty)
 
-    Source: Gordon et al. 2018, "MorphNet": the cost of a channel is what its producers and its readers compute for it.
-    Here it is that of the network as the training starts, also after some channels are removed.
+    Source: Gordon et al. 2018, "MorphNet": the cost of a channel is what its producers and its readers compute for it,
+    as far as they are there. So the costs follow the network: a Trainer tells them again after every cut inside the
+    training (``GradualSlimming``) and as each further training starts; in a loop of one's own ``weigh`` does.
 
     >>> model, penalty = nn.Sequential(nn.BatchNorm1d(1), nn.BatchNorm1d(1)), MacsL1()
     >>> penalty.weigh(model, {"0": torch.tensor([30.0]), "1": torch.tensor([10.0])})
