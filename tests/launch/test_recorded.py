@@ -35,6 +35,7 @@ def changed(*words: str) -> list[str]:
     [
         ["penalty=l1", "score=magnitude", "schedule=one_shot", "task=classification", "logger=[tensorboard]"],
         ["slimming.most=1.0", "scale_decay=null"],
+        ["target_latency=null", "latency.runtime=eager", "latency.batch=1"],
         ["logger=none"],
         ["logger=[tensorboard,csv]"],
         ["callbacks=[]", "controls=[]", "stages=[]"],
@@ -56,6 +57,16 @@ def test_what_is_behind_a_door_makes_another_stage_where_it_works():
     assert changed("penalty._target_=collections.OrderedDict") == everything
     assert changed("callbacks=[{_target_: lightning.pytorch.callbacks.Timer}]") == everything
     assert changed("task._target_=netslim.training.classification.SlimmingTask") == everything
+
+
+def test_where_a_latency_is_measured_makes_another_cut():
+    one, four = stages("target_latency=0.5"), stages("target_latency=0.5", "latency.batch=4")
+    assert [kind for kind in one if one[kind].name != four[kind].name] == ["slim", "finetune"]
+
+
+def test_multiples_are_not_those_that_were_rounded_up_once():
+    assert stages("slimming.round_to=8")["slim"].settings["rounding"] == "to the budget"
+    assert all("rounding" not in stages(word)["slim"].settings for word in ("slimming.round_to=auto", "seed=0"))
 
 
 def test_what_comes_from_the_environment_is_recorded_as_it_is_written(monkeypatch):

@@ -96,13 +96,14 @@ def test_slimming_at_the_end_of_fit_measures_what_the_masked_network_computes(tm
     assert dense.stem[1].num_features == 8  # the trained module is untouched
 
 
-def test_kept_counts_are_rounded_up(tmp_path):
+def test_kept_counts_are_multiples_at_the_same_budget(tmp_path):
     counts = {}
     for round_to in (1, 4):
         slimming = netslim.Slimming(ratio=0.35, round_to=round_to)
         fitted(tmp_path, slimming, epochs=1)
         counts[round_to] = [layer["kept"] for layer in slimming.result["layers"]]
-    assert counts[4] == [4 * -(-kept // 4) for kept in counts[1]] != counts[1]
+    assert all(kept % 4 == 0 for kept in counts[4])
+    assert (sum(counts[1]), sum(counts[4])) == (20 - 7, 20 - 4)  # 7 are asked for, 8 would be too many
 
 
 def test_the_recalibrated_module_has_the_training_sets_statistics_and_can_be_fitted_again(tmp_path):

@@ -83,9 +83,9 @@ def select_channels(
             prunes streams that several BN layers write: they lose a channel together, ranked by the largest |γ| in it.
             "scatter" prunes every BN layer for itself: one in a stream that lost channels is followed by a scatter into
             zeros (a module around the layer, with a buffer ``channel_place``).
-        round_to: round the kept count of every layer up to a multiple, e.g. 8; or "auto": kept counts in levels that
-            fast kernels like, multiples of 8 up to 32 and of 16 above (decide/levels.py). The budget is spent level by
-            level where the mean score is lowest, so what is asked for is missed by less than one level.
+        round_to: kept counts in levels: multiples of a number, e.g. 8; or "auto", those that fast kernels like, of 8 up
+            to 32 and of 16 above (decide/levels.py). The budget is spent level by level where the mean score is lowest,
+            so what is asked for is missed by less than one level.
         strict: whether a ratio or target out of reach of the floor is an error (default); else as many channels are
             removed as can be.
         score: what ranks the channels instead of |γ| (method/scores.py): what a score returns, or one without data.

@@ -47,13 +47,15 @@ def settings(cfg: DictConfig) -> dict[str, Plain]:
     cut: Plain = {
         key: chosen.pop(key) for key in ("score", "schedule") if key in chosen
     }  # trainings are shared by them
+    # A multiple was once met by rounding each layer up: with the same settings, other channels.
+    rounding = {} if values["slimming"].get("round_to", 1) in (1, "auto") else {"rounding": "to the budget"}
     recipe = {**{key: values[key] for key in RECIPE}, **chosen}
     for group in ("data", "trainer"):
         own = recipe[group].items()
         recipe[group] = {key: value for key, value in own if f"{group}.{key}" not in paths.WITHOUT_EFFECT}
     return {
         "train": _written(recipe, cfg),
-        "slim": _written({"slimming": values["slimming"], **cut, **timed}, cfg),
+        "slim": {**_written({"slimming": values["slimming"], **cut, **timed}, cfg), **rounding},
         "finetune": {**_written(recipe, cfg), **_finetune(values["finetune"])},
     }
 

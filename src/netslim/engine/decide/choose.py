@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 from torch import Tensor
 
@@ -99,6 +100,8 @@ class Amount:
         """
         if self.round_to == AUTO:
             return replace(self, round_to=1).choose(network, graph, in_levels(units))
+        if isinstance(self.round_to, Integral) and self.round_to > 1:
+            units = in_levels(units, int(self.round_to))
         if self.target is None:
             assert self.ratio is not None
             return self.ratio, self._keep(units, self.ratio, self.strict)

@@ -20,21 +20,22 @@ AUTO = "auto"
 Numbers = npt.NDArray[np.int64]
 
 
-def level_below(width: int) -> int:
-    """The next level under a width: multiples of 8 up to 32, of 16 above; 0 under 8.
+def level_below(width: int, step: int | None = None) -> int:
+    """The next level under a width: a multiple of the step, by default of 8 up to 32 and of 16 above.
 
-    >>> [level_below(width) for width in (64, 50, 33, 32, 12, 8)]
-    [48, 48, 32, 24, 8, 0]
+    >>> [level_below(width) for width in (64, 50, 33, 32, 12, 8)], level_below(50, step=12)
+    ([48, 48, 32, 24, 8, 0], 48)
     """
-    step = 16 if width > 32 else 8
+    step = step or (16 if width > 32 else 8)
     return (width - 1) // step * step
 
 
-def in_levels(units: Units) -> Units:
-    """The same units in blocks. Layers whose units other layers have a part of only stay as they are."""
+def in_levels(units: Units, step: int | None = None) -> Units:
+    """The same units in blocks, from level to level (``level_below``). Layers whose units other layers have a part of
+    only stay as they are."""
     number, score = dict(units.number), dict(units.score)
     for names in _alike(units):
-        blocks = _blocks(units, names[0])
+        blocks = _blocks(units, names[0], step)
         if blocks is None:
             continue
         for name in names:
@@ -60,7 +61,9 @@ def _alike(units: Units) -> list[list[str]]:
     return [names for names in sets.values() if not np.isin(found[names[0]], shared).any()]
 
 
-def _blocks(units: Units, name: str) -> tuple[tuple[Numbers, Numbers], npt.NDArray[np.float64]] | None:
+def _blocks(
+    units: Units, name: str, step: int | None
+) -> tuple[tuple[Numbers, Numbers], npt.NDArray[np.float64]] | None:
     """The units of a layer, sorted, with the first unit of each one's block, and the mean scores of the blocks; None
     where units take different numbers of channels."""
     number, score = units.number[name].numpy(), units.score[name].numpy()
@@ -71,7 +74,7 @@ def _blocks(units: Units, name: str) -> tuple[tuple[Numbers, Numbers], npt.NDArr
     order, kept, begin = np.lexsort((first, score[first])), len(number), 0
     block, mean = np.empty_like(ids), np.empty(len(ids))
     while begin < len(order):
-        taken = max(1, math.ceil((kept - level_below(kept)) / int(count[0])))
+        taken = max(1, math.ceil((kept - level_below(kept, step)) / int(count[0])))
         own = order[begin : begin + taken]
         block[own], mean[own] = ids[own[0]], score[first[own]].mean()
         begin, kept = begin + taken, kept - taken * int(count[0])
