@@ -59,7 +59,7 @@ WRONG = {
     "lambda=-1": "it must be 0 (no penalty) or positive",
     "optimizer.lr=abc": "optimizer.lr=abc is not a number",
     "epochs=1.5": "epochs=1.5 is not a whole number",
-    "epochs=0": "epochs=0 is too small; give 1 or more",
+    "epochs=0": "epochs=0 is too small; give 1 or more, or weights=FILE of a network that is trained",
     "epochs=-1": "epochs=-1 is too small; give 1 or more",  # Lightning would train for ever
     "finetune.epochs=-1": "finetune.epochs=-1 is too small; give 0 or more",
     "channels_last=2": "channels_last=2 is neither true nor false",

@@ -44,7 +44,9 @@ def _typed(key: str) -> bool:
 def epochs(cfg: DictConfig) -> int:
     """0 where the network has been trained already: its weights are given, or it is one of the user's own."""
     own = not str(cfg.net._target_).startswith(("netslim.", "torchvision.", "timm."))
-    found: int = number(cfg, "epochs", int, least=0 if cfg.epochs == 0 and (cfg.weights or own) else 1)
+    if cfg.epochs == 0 and not (cfg.weights or own):
+        raise ValueError("epochs=0 is too small; give 1 or more, or weights=FILE of a network that is trained")
+    found: int = number(cfg, "epochs", int, least=0 if cfg.epochs == 0 else 1)
     return found
 
 

@@ -94,6 +94,8 @@ def _why_not(path: Path, error: str) -> str:
         return f"weights={path} holds objects of {found[1]}, which would run code; {REMEDY}"
     if "TorchScript" in error:
         return f"weights={path} is a TorchScript archive; {REMEDY}"
+    if error.startswith("Weights only load failed"):
+        return f"weights={path} cannot be read: it is no file of tensors as torch.save or safetensors write it"
     return f"weights={path} cannot be read as tensors ({error.partition(chr(10))[0]})"
 
 
