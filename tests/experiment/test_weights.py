@@ -83,7 +83,9 @@ def test_published_weights_with_a_new_head(outputs, tmp_path, monkeypatch, capsy
     torch.save(published, file)
     words = ["net=torchvision", "net.name=shufflenet_v2_x0_5", "net.pretrained=true", "data.source.size=32"]
     run(outputs, *words, "name=fourth", "epochs=0", "ratio=0.2", "finetune.epochs=0")
-    assert "fc.weight, fc.bias of another number of classes: new, for 4" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "fc.weight, fc.bias of another number of classes: new, for 4" in out
+    assert "epochs=0 trains no new head: until it is fine-tuned the network guesses" in out
     (job,) = paths.load_jobs(outputs / "fourth")
     left = files.read_tensors(outputs / "fourth" / job.train.name / "weights.pt")
     torch.testing.assert_close(left["conv5.0.weight"], published["conv5.0.weight"], rtol=0, atol=0)

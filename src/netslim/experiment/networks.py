@@ -36,6 +36,10 @@ def dense_network(job: Job, num_classes: int) -> nn.Module:
         head = load_weights(network, Path(job.weights), num_classes)
         new = f"; {', '.join(head)} of another number of classes: new, for {num_classes}" if head else ""
         log.info("weights of %s%s", job.weights, new)
+        if head and not job.epochs:
+            log.warning(
+                "epochs=0 trains no new head: until it is fine-tuned the network guesses; give epochs=1 or more"
+            )
     return network
 
 
