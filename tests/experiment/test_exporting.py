@@ -1,5 +1,6 @@
 """``export=``: files at the end of a job. Oracle: the saved slim network, run in PyTorch and counted."""
 
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -11,7 +12,7 @@ from netslim.experiment import exporting, paths
 from netslim.experiment.findings import ExportRecord
 from netslim.experiment.records import JobRecord, read
 from netslim.measure import export
-from netslim.measure.latency import Latency
+from netslim.measure.latency import Latency, in_turns
 from netslim.nets import VGG
 from tests.commands import call
 
@@ -44,6 +45,12 @@ def test_a_job_ends_in_files_and_a_table(tmp_path, capsys):
     assert "unused nodes" not in out  # the exporter's own steps
     assert f"{record.dense.params:,}" in out
     assert f"{folder / 'slim.onnx'} (ONNX Runtime" in out
+    accuracies = [f"{costs.test.correct / costs.test.total:.2%}" for costs in (record.dense, record.small)]
+    assert [line.split() for line in out.splitlines() if "test accuracy" in line][-1] == [
+        "test",
+        "accuracy",
+        *accuracies,
+    ]
 
 
 def test_each_file_is_timed_beside_the_dense_network(tmp_path, monkeypatch, capsys):
@@ -55,6 +62,7 @@ def test_each_file_is_timed_beside_the_dense_network(tmp_path, monkeypatch, caps
         return Latency(median=float(len(made)), p90=0.0, batch=1, runs=1, threads=1)
 
     monkeypatch.setattr(exporting, "latency_of", clock)
+    monkeypatch.setattr(exporting, "in_turns", partial(in_turns, turns=1))
     run(tmp_path, "export=[onnx,torchscript,safetensors,int8]", "data.batch_size=16")
     out = capsys.readouterr().out
     (folder,) = (tmp_path / "lab").glob("export_*")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from netslim.measure.latency import latency, repeated
+from netslim.measure.latency import Latency, in_turns, latency, repeated
 
 
 class Sleeps(nn.Module):
@@ -35,6 +36,19 @@ def test_latency_is_the_time_of_a_call() -> None:
     assert set(model.seen) == {(7, 2, False, False)}
     assert model.training
     assert torch.get_num_threads() == before
+
+
+def test_what_else_the_machine_does_slows_all_alike():
+    """Three times as much from the fifth run on: the ratio of what runs in turns stays."""
+    load, asked = iter([1, 1, 1, 1, 3, 3]), []
+
+    def timer(ms: float, seconds: float) -> Latency:
+        asked.append((ms, seconds))
+        return Latency(ms * next(load), 0.0, 1, 10, 1)
+
+    assert in_turns([partial(timer, 8.0), partial(timer, 4.0)], seconds=6.0) == [8.0, 4.0]
+    assert asked == 3 * [(8.0, 2.0), (4.0, 2.0)]
+    assert in_turns([]) == []
 
 
 def test_rows_of_the_example_are_repeated_to_the_batch() -> None:

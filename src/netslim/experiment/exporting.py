@@ -19,7 +19,7 @@ from netslim.experiment.stage import Finished, Stage
 from netslim.measure.compare import beside
 from netslim.measure.cost import count
 from netslim.measure.export import INT8, Exported, check_formats, export, export_int8
-from netslim.measure.latency import latency, latency_of
+from netslim.measure.latency import in_turns, latency, latency_of
 
 log = logging.getLogger("netslim")
 
@@ -62,9 +62,9 @@ def _export(job: Job, folder: Path, done: Mapping[str, Finished]) -> ExportRecor
     files = [_file(dense, small, example, each) for each in written]
     before, after = _tests([finished.record for finished in done.values()])
     threads = latency(small, example, seconds=0).threads
-    record = ExportRecord(
-        dense=_costs(dense, example, before), small=_costs(small, example, after), threads=threads, files=files
-    )
+    times = in_turns([partial(latency, network, example) for network in (dense, small)], seconds=SECONDS)
+    costs = _costs(dense, example, times[0], before), _costs(small, example, times[1], after)
+    record = ExportRecord(dense=costs[0], small=costs[1], threads=threads, files=files)
     log.info("%s\n%s", folder.name, told(record, folder))
     return record
 
@@ -78,7 +78,7 @@ def _calibration(images: Any, network: nn.Module) -> list[Any]:
 def _file(dense: nn.Module, small: nn.Module, example: Any, file: Exported) -> File:
     """With its latency, beside the dense network's in the same runtime."""
     runs = beside(dense, small, example, file)
-    times = [latency_of(run, example, seconds=SECONDS).median for run in runs or ()]
+    times = in_turns([partial(latency_of, run, example) for run in runs or ()], seconds=SECONDS)
     latency: dict[Any, float] = dict(zip(("dense", "slim"), times, strict=False))
     return File(
         format=file.format, name=file.path.name, runtime=file.runtime, deviation=file.deviation, latency=latency
@@ -93,11 +93,9 @@ def _tests(records: Sequence[object]) -> tuple[Test, Test]:
     return before, trained[-1].test if len(trained) > 1 or not cuts else cuts[-1].recalibrated.test
 
 
-def _costs(network: nn.Module, example: object, test: Test) -> Costs:
+def _costs(network: nn.Module, example: object, ms: float, test: Test) -> Costs:
     size = count(network, example)
-    return Costs(
-        params=size.params, macs=size.macs, latency=latency(network, example, seconds=SECONDS).median, test=test
-    )
+    return Costs(params=size.params, macs=size.macs, latency=ms, test=test)
 
 
 def told(record: ExportRecord, folder: Path) -> str:
@@ -111,14 +109,20 @@ def told(record: ExportRecord, folder: Path) -> str:
     ]
     lines = [f"{'':<24}{'dense':>16}{'slim':>16}{'times':>8}"]
     lines += [f"{name:<24}{before:>16}{after:>16}{ratio:>8.2f}" for name, before, after, ratio in rows]
-    lines.append(f"{'test':<24}{dense.test.score:>16.4f}{small.test.score:>16.4f}")
+    what, form = ("test accuracy", ".2%") if dense.test.total else ("test", ".4f")
+    lines.append(f"{what:<24}{dense.test.score:>16{form}}{small.test.score:>16{form}}")
     bits = "; int8 beside the dense network in 32 bits" * any(file.format == INT8 for file in record.files)
-    lines.append(f"ms: one input, {record.threads} threads, the median{bits}")
-    lines += [f"{folder / file.name} ({file.runtime}, off by {file.deviation:.0e} at most)" for file in record.files]
+    threads = f"{record.threads} thread" + "s" * (record.threads > 1)
+    lines.append(f"ms: one input, {threads}, the median{bits}")
+    lines += [f"{folder / file.name} ({file.runtime}, {_off(file)})" for file in record.files]
     if slow := [name for name, (before, after) in times.items() if after >= before]:
         where = ", ".join(slow)
         lines.append(f"the slim network is not faster in {where}: try slimming.round_to=auto, or a deeper cut")
     return "\n".join(lines)
+
+
+def _off(file: File) -> str:
+    return f"off by {file.deviation:.0e} at most" if file.deviation else "equal"
 
 
 def _times(record: ExportRecord) -> dict[str, tuple[float, float]]:

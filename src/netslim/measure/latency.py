@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +51,17 @@ def latency_of(run: Callable[[Any], Any], example_input: Any, *, batch: int = 1,
     runs = _runs(run, x, seconds, least=10)
     p90 = statistics.quantiles(runs, n=10, method="inclusive")[-1]
     return Latency(statistics.median(runs), p90, batch, len(runs), torch.get_num_threads())
+
+
+def in_turns(timers: Sequence[Callable[..., Latency]], *, seconds: float = 2.0, turns: int = 3) -> list[float]:
+    """Medians, in milliseconds, of what is timed in turns: what else the machine does meanwhile slows all of it alike.
+
+    Args:
+        timers: ``latency`` or ``latency_of``, with all but ``seconds``.
+        seconds: how long to measure each, over all turns.
+    """
+    times = [[timer(seconds=seconds / turns).median for timer in timers] for _ in range(turns)]
+    return [statistics.median(of_one) for of_one in zip(*times, strict=True)]
 
 
 def fastest(run: Callable[[Any], Any], x: Any, seconds: float) -> float:
