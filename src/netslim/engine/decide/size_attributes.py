@@ -92,10 +92,13 @@ def width(ids: Tensor, dim: int, exist: Tensor) -> int | None:
 
 
 def before_the_cut(graph: Graph, position: int) -> Tensor:
-    """The ids that a slice counts from the front: in x[:, 2:] and x[:, :2] the first two. They hold it in place."""
+    """The ids that a slice counts: from the front, in x[:, 2:] and x[:, :2] the first two; from the back, in x[:, -2:]
+    and x[:, :-2] the last two. They hold it in place."""
     node = graph.tape.nodes[position]
     x = graph.sym.get(node.args[0].index) if node.name == "slice" else None
     if not isinstance(x, Tensor) or len(node.args) < 3:
         return torch.empty(0, dtype=torch.long)
-    counted = [end for end in node.args[2:4] if end is not None and end < x.size(node.args[1])]
-    return shrink(x.narrow(node.args[1], 0, max(counted, default=0))).unique()
+    dim, size = node.args[1], x.size(node.args[1])
+    counted = [end for end in node.args[2:4] if end is not None and -size < end < size]
+    front, back = max([0, *counted]), -min([0, *counted])
+    return torch.cat([shrink(part).unique() for part in (x.narrow(dim, 0, front), x.narrow(dim, size - back, back))])

@@ -24,7 +24,7 @@ from netslim.engine.ops import arithmetic, layers, layout, macs, reductions, siz
 from netslim.engine.ops.context import Follow
 from netslim.engine.ops.macs import Macs
 from netslim.engine.trace import meta_kernels
-from netslim.engine.trace.tape import ALIASED, Node, Tape
+from netslim.engine.trace.tape import ALIASED, OUT, Node, Tape
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def moves(follow: Follow, counts: sizes.Counts | None = None) -> OpRule:
 
 def unknown(count: macs.Macs | None = None) -> OpRule:
     """The row of an operation that is a barrier."""
-    return OpRule(arithmetic.barrier, sizes_from_inputs=True, macs=count)
+    return OpRule(arithmetic.barrier, sizes_from_inputs=True, keeps_numbers=True, macs=count)
 
 
 BARRIER = unknown()
@@ -85,13 +85,13 @@ POINTWISE = computes(arithmetic.pointwise)
 NORM = computes(layers.batch_norm, meta_kernels.batch_norm)
 TRANSPOSE = OpRule(layout.transpose, sizes_from_inputs=True)
 MAKES = OpRule(arithmetic.new_tensor, makes=True)
-FILLED = OpRule(arithmetic.filled, sizes_from_inputs=True)
+FILLED = computes(arithmetic.filled)
 UNTOUCHED = OpRule(arithmetic.untouched, sizes_from_inputs=True)
 POOL = scales(reductions.per_channel)
 
 
 def _linear(count: macs.Macs, meta: meta_kernels.Shortcut | None = None) -> OpRule:
-    return OpRule(layers.linear, sizes_from_inputs=True, macs=count, meta=meta)
+    return OpRule(layers.linear, sizes_from_inputs=True, keeps_numbers=True, macs=count, meta=meta)
 
 
 # fmt: off
@@ -147,7 +147,7 @@ TABLE: dict[str, OpRule] = {
         "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "_upsample_bicubic2d_aa", "reflection_pad1d",
         "reflection_pad3d", "replication_pad1d", "replication_pad3d",
     ), POOL),
-    "constant_pad_nd": OpRule(reductions.pad, moves=True, homogeneous=True),
+    "constant_pad_nd": OpRule(reductions.pad, keeps_numbers=slice(2, 3), moves=True, homogeneous=True),
     "mean": scales(reductions.reduction, meta_kernels.mean),
     **dict.fromkeys(("sum", "amax", "amin", "max", "min"), scales(reductions.reduction)),
     **dict.fromkeys(("var", "std", "var_mean"), computes(reductions.reduction)),
@@ -189,8 +189,9 @@ def register(name: str, rule: OpRule) -> None:
 
 
 def rule_for(node: Node) -> OpRule:
-    """The row of an operation: from the table, else pointwise if ATen tags it so, else a barrier."""
-    return TABLE.get(node.name) or (POINTWISE if _is_pointwise(node.op, node.name) else BARRIER)
+    """The row of an operation: from the table, else pointwise if ATen tags it so (also torch.equal, which makes no
+    tensor), else a barrier."""
+    return TABLE.get(node.name) or (POINTWISE if node.outs and _is_pointwise(node.op, node.name) else BARRIER)
 
 
 def node_macs(tape: Tape, node: Node) -> int | None:
@@ -208,5 +209,7 @@ def shortcut(name: str) -> meta_kernels.Shortcut | None:
 def _is_pointwise(op: Any, name: str) -> bool:
     """Does ATen tag an operation, or its functional form of that name, as pointwise? Before PyTorch 2.9 the tag is
     missing from many that work in place."""
+    if name.endswith(OUT):
+        return False
     functional = getattr(getattr(torch.ops.aten, name, None), op._overloadname, op)
     return torch.Tag.pointwise in op.tags or torch.Tag.pointwise in functional.tags

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from netslim.engine.trace import meta_kernels
-from netslim.engine.trace.made_up import MadeUp
+from netslim.engine.trace.made_up import READ_BY_PYTHON, MadeUp
 from netslim.engine.trace.outside import CAME_IN, Answers, Overheard, attached
+from netslim.engine.trace.schema import overwritten_tensors, signature
 from netslim.engine.trace.survivors import held_elsewhere
 from netslim.engine.trace.tape import ALIASED, SCATTER, Node, Ref, Tape, is_own, is_own_selection
 from netslim.modules import Network
@@ -34,8 +34,10 @@ class Writer(TorchDispatchMode):
         self.tape, self.network, self.kernels, self.rescue = tape, network, kernels, rescue
         self.running: list[str | None] = []  # modules, innermost last
         self.number: dict[int, int] = {}
+        self.storage: dict[int, int] = {}  # of the same tensors: the memory that they are known in
         self.started = False
         self.drew = False  # random numbers, from a generator of PyTorch
+        self.left = False  # have values left torch in this run? Then what comes from outside may be made of them
         self.known: dict[Any, Node] = {}  # what earlier runs did
         self.scattered: dict[int, Node] = {}  # output of a BN layer that scatters -> the layer
         self.memory: dict[int, list[Tensor]] = {}  # also keeps all tensors alive, so that id() stays unique
@@ -46,6 +48,7 @@ class Writer(TorchDispatchMode):
     def start(self, inputs: list[Tensor]) -> None:
         """A run on these inputs. Of a later run only what is new will be written down."""
         self.running.clear()
+        self.left = False
         if not self.started:
             self.started = True
             self.tape.inputs = [self.add(t) for t in inputs]
@@ -80,6 +83,7 @@ class Writer(TorchDispatchMode):
         if id(tensor) in self.number:
             if self.made_up and self.number[id(tensor)] in self.made_up.numbers:
                 raise TypeError("the values of a tensor are read outside torch")
+            self.left = True
             self.reads(way, {self.number[id(tensor)]}, self.module())
 
     def came_in(self) -> None:
@@ -94,10 +98,24 @@ class Writer(TorchDispatchMode):
 
     def call(self, tensor: Tensor, number: int) -> int:
         """Give this tensor a number."""
-        if id(tensor) not in self.number:
-            self.memory.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+        storage, before = tensor.untyped_storage()._cdata, self.storage.get(id(tensor))
+        if storage != before:
+            if before is not None:
+                self.memory[before] = [other for other in self.memory[before] if other is not tensor]
+            self.memory.setdefault(storage, []).append(tensor)
+            self.storage[id(tensor)] = storage
         self.number[id(tensor)] = number
         return number
+
+    def look_at(self, tensor: Tensor) -> int:
+        """The number of a tensor. No operation tells of x.data = y: then x lies in other memory than before, in that of
+        y, or in some of unknown origin."""
+        if id(tensor) not in self.number:
+            self.add_outer(tensor)
+        elif (storage := tensor.untyped_storage()._cdata) != self.storage[id(tensor)]:
+            others = {self.number[id(y)] for y in self.memory.get(storage, ()) if _lie_alike(tensor, y)}
+            self.call(tensor, others.pop()) if len(others) == 1 else self.add_outer(tensor)
+        return self.number[id(tensor)]
 
     def add(self, tensor: Tensor) -> int:
         """A new number for this tensor."""
@@ -111,16 +129,20 @@ class Writer(TorchDispatchMode):
 
     def add_outer(self, tensor: Tensor) -> None:
         """A tensor that no recorded operation made, nor plain numbers."""
-        if not self.has_numbers and tensor.is_meta:
+        if tensor.is_meta:
             raise TypeError("a tensor comes from outside torch, whose values matter")
         if tensor.dim() > 0 and self.has_numbers and id(tensor) not in self.attached:
             self.came_in()
-        self.add_made(tensor)
+            self.add(tensor)
+        else:
+            self.add_made(tensor)
 
     def add_made(self, tensor: Tensor) -> None:
         """A tensor that no recorded operation made. A number that an earlier run met too is the same."""
         if tensor.dim() > 0 or tensor.device == meta_kernels.META or tensor.is_complex():
-            self.add(tensor)
+            number = self.add(tensor)
+            if tensor.device != meta_kernels.META and not self.left:
+                self.tape.values[number] = tensor.detach().clone()
             return
         numbers, value = self.tape.numbers, tensor.item()
         same = [n for n, other in numbers.items() if other == value and self.tape.dtype[n] == tensor.dtype]
@@ -132,9 +154,7 @@ class Writer(TorchDispatchMode):
     def refs(self, value: Any, reads: list[int]) -> Any:
         """The same arguments with numbers for tensors."""
         if isinstance(value, Tensor):
-            if id(value) not in self.number:
-                self.add_outer(value)
-            reads.append(self.number[id(value)])
+            reads.append(self.look_at(value))
             if not self.has_numbers and value.device == meta_kernels.META and not value.is_floating_point():
                 raise TypeError("the values of an integer tensor matter")
             return Ref(reads[-1])
@@ -145,8 +165,8 @@ class Writer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name, overwritten, draws = _signature(func)
-        self.drew |= draws
+        name, overwritten, draws = signature(func)
+        self.drew, self.left = self.drew or draws, self.left or name in READ_BY_PYTHON
         node = Node(func, name, (), {}, [], [], self.module())
         nested = (Tensor, list, tuple)
         if name == "lift_fresh" and id(args[0]) not in self.number:  # made of plain numbers, whose ways out are known
@@ -175,12 +195,13 @@ class Writer(TorchDispatchMode):
             return result
         outs = [result] if isinstance(result, Tensor) else tree_leaves(result)
         outs = [out for out in outs if isinstance(out, Tensor)]
+        written = overwritten_tensors(overwritten, args, kwargs)
+        outs += [tensor for tensor in written if all(tensor is not out for out in outs)]  # as of _foreach_add_
         self.write(node, outs)
         if self.made_up:
             self.made_up.note(node, args, outs)
-        for i in overwritten:
-            if i < len(args):
-                self.overwrite_aliases(args[i], node)
+        for tensor in written:
+            self.overwrite_aliases(tensor, node)
         return result
 
     def compute(self, node: Node, args: Any, kwargs: Any, in_place: bool) -> Any:
@@ -228,13 +249,10 @@ class Writer(TorchDispatchMode):
                 self.write(Node(node.op, ALIASED, tuple(map(Ref, reads)), {}, reads, []), [other])
 
 
-@cache
-def _signature(func: Any) -> tuple[str, list[int], bool]:
-    """An operation's name in its functional form, the positions of the arguments it overwrites, does it draw?"""
-    name = func._schema.name.removeprefix("aten::")
-    name = name[:-1] if name.endswith("_") and not name.startswith("__") else name
-    written = [i for i, argument in enumerate(func._schema.arguments) if argument.is_write]
-    return name, written, torch.Tag.nondeterministic_seeded in func.tags
+def _lie_alike(a: Tensor, b: Tensor) -> bool:
+    """Are these two tensors the same numbers in the same memory?"""
+    same = a is not b and a.untyped_storage()._cdata == b.untyped_storage()._cdata and a.dtype == b.dtype
+    return same and (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
 
 
 def _key(node: Node) -> Any:

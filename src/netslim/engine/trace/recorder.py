@@ -143,6 +143,9 @@ class _Recording:
     def write_outputs(self, result: Any, inputs: list[Tensor]) -> None:
         """What outlives the run: the result, and all that somebody else holds or that was written into."""
         number, tape = self.writer.number, self.tape
+        for tensor in [*tensors_in(result), *self.network.state.values()]:
+            if id(tensor) in number:
+                self.writer.look_at(tensor)
         returned = [number[id(t)] for t in tensors_in(result) if id(t) in number]
         known = {id(t) for t in [*tensors_in(result), *inputs, *self.network.state.values()]}
         attributes = map(vars, self.network.modules.values())

@@ -6,6 +6,7 @@ tapes: state, call, tensors_in; leaves, is_own, unread_aliases.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class Tape:
     held: list[tuple[str, int]] = field(default_factory=list)  # why, and what code may read that was not run
     integers: dict[int, Tensor] = field(default_factory=dict)  # values of small integer tensors: indices
     numbers: dict[int, float] = field(default_factory=dict)  # values of scalars, as in x * 0.5
+    values: dict[int, Tensor] = field(default_factory=dict)  # of tensors that come from outside, as torch.tensor([1.0])
     on_meta: bool = False  # run without numbers (meta_kernels.py)
     made_up: bool = False  # and with made-up ones where it needs some (made_up.py)
     passes: list[Run] = field(default_factory=list)  # how the network was run
@@ -96,6 +98,43 @@ class Tape:
                 found.update(node.outs)
         return found
 
+    @cached_property
+    def unmade(self) -> set[int]:
+        """Tensors that no operation has made, nor were they given: numbers, and what comes from outside."""
+        made = {ref for node in self.nodes for ref in node.outs}
+        return set(range(len(self.shape))) - made - self.state.keys() - set(self.inputs)
+
+    @cached_property
+    def recipes(self) -> dict[int, str]:
+        """Tensors that are computed from sizes and numbers, or come from outside -> a digest of how and from what. Two
+        with the same recipe hold the same values: torch.tensor(x.shape[1]) has another one in a network of other width.
+        """
+        found = {ref: _digest(self.dtype[ref], value) for ref, value in self.numbers.items()}
+        found |= {ref: _digest(value.dtype, value.shape, _bytes(value)) for ref, value in self.values.items()}
+        for node in self.nodes:
+            reads = () if node.name.startswith("new_") else node.reads  # x.new_zeros(4) holds nothing of x
+            known = found.keys() >= set(reads) and node.name != "set"  # that one takes what a storage holds
+            if known and torch.Tag.nondeterministic_seeded not in node.op.tags:
+                how = node.name, _by_recipe(node.args, found), _by_recipe(list(node.kwargs.items()), found)
+                found.update((out, _digest(i, *how)) for i, out in enumerate(node.outs))
+        return found
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _bytes(values: Tensor) -> str:
+    flat = values.cpu().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().tobytes()).hexdigest()
+
+
+def _by_recipe(value: Any, recipes: dict[int, str]) -> Any:
+    """Arguments with recipes in place of numbers of tensors."""
+    if isinstance(value, (list, tuple)):
+        return [_by_recipe(item, recipes) for item in value]
+    return recipes.get(value.index) if isinstance(value, Ref) else value
+
 
 # fmt: off
 SIZED_BY_DATA = {
@@ -105,6 +144,7 @@ SIZED_BY_DATA = {
 # fmt: on
 SELECT = "channel_index"  # the buffer of a BN layer that reads only some channels of its input
 SCATTER = "channel_place"  # the buffer for one that writes only some channels of its output
+OUT = ".out"  # behind the name of an operation that writes into a tensor it is given
 ALIASED = "aliased"  # a pseudo operation: this tensor shares memory with one that was just overwritten
 
 

@@ -27,7 +27,7 @@ from netslim.engine.graph.graph import Graph
 from netslim.engine.ops import table
 from netslim.engine.ops.channel_ids import Weight, shrink
 from netslim.engine.ops.context import Sym
-from netslim.engine.trace.tape import Node, Ref, Tape, is_own_selection, leaves, unread_aliases
+from netslim.engine.trace.tape import Node, Tape, is_own_selection, leaves, unread_aliases
 from netslim.engine.verify.alignment import free_of_channels, loose_from, pairs
 from netslim.engine.verify.promises import Deviation, Orders, Promises
 
@@ -69,6 +69,7 @@ class Replay:
         self.kept = set(self.dense_ref) - {ref for ref, name in self.tape.state.items() if name in reordered}
         self.deviations: list[Deviating] = []
         self.free = free_of_channels(self.dense)
+        self.unmade = self.tape.unmade
         self.loose_from = loose_from(self.tape)
 
     def run(self, error: str) -> None:
@@ -143,8 +144,10 @@ class Replay:
     def compare(self, node: Node, twin: Node) -> None:
         """One operation of the slim network beside that of the dense one."""
         rule = table.rule_for(node)
-        self._compare_numbers(node, twin, rule.keeps_numbers)
+        _compare_numbers(node, twin, rule.keeps_numbers)
         self._compare_reads(node, twin)
+        if not rule.picks:  # it is compared what is picked
+            self._compare_constants(node.reads, twin.reads)
         self.dense_ref.update(zip(node.outs, twin.outs, strict=False))
         reads_twins = self.kept.issuperset(node.reads) and [self.dense_ref[ref] for ref in node.reads] == twin.reads
         plain = rule.sizes_from_inputs and self._plain(self.dense.flow_at.get(self.promises.position))
@@ -154,15 +157,8 @@ class Replay:
         else:
             self.step(node)
 
-    def _compare_numbers(self, node: Node, twin: Node, which: bool | slice) -> None:
-        if which is False:
-            return
-        mine, theirs = _numbers(self.tape, node, which), _numbers(self.dense.tape, twin, which)
-        if mine != theirs:
-            raise Deviation(f"it computes with {mine} instead of {theirs}")
-
     def _compare_reads(self, node: Node, twin: Node) -> None:
-        given = self.tape.numbers.keys() & node.reads
+        given = self.unmade.intersection(node.reads)
         if self.loose_from < len(self.tape.nodes):
             given |= {
                 ref for ref in node.reads if ref not in self.dense_ref and self.sym.get(ref) is None
@@ -171,6 +167,16 @@ class Replay:
         self.kept |= given
         if len(node.reads) != len(twin.reads) or any(map(self._another, node.reads, twin.reads)):
             raise Deviation("it reads other tensors")
+
+    def _compare_constants(self, mine: list[int], theirs: list[int]) -> None:
+        """What is computed from sizes alone must hold the same values where something else is computed with it; unless
+        it has another shape: what that means, rules say."""
+        ours, dense = self.tape.recipes, self.dense.tape.recipes
+        if ours.keys().isdisjoint(mine) or ours.keys() >= set(mine):
+            return
+        for a, b in zip(mine, theirs, strict=True):
+            if self.tape.shape[a] == self.dense.tape.shape[b] and ours.get(a) != dense.get(b):
+                raise Deviation("it computes with other constants, made of sizes")
 
     def step(self, node: Node) -> None:
         """Run the rule of an operation."""
@@ -221,6 +227,8 @@ class Replay:
         ours, theirs = self.tape.outputs, self.dense.tape.outputs
         if len(ours) != len(theirs) or not all(map(self._same_shape, ours, theirs)):
             raise Deviation("the outputs have other shapes")
+        if any(self.tape.recipes.get(a) != self.dense.tape.recipes.get(b) for a, b in zip(ours, theirs, strict=True)):
+            raise Deviation("the outputs hold other constants, made of sizes")
         for a, b in zip(ours, theirs, strict=True):
             if a in self.kept and self.dense_ref[a] == b:
                 continue
@@ -231,8 +239,15 @@ class Replay:
                 raise Deviation("the outputs hold other channels")
 
 
-def _numbers(tape: Tape, node: Node, which: bool | slice) -> list[float]:
-    """All numbers among an operation's arguments, or among a slice of them."""
+def _compare_numbers(node: Node, twin: Node, which: bool | slice) -> None:
+    """All numbers among an operation's arguments, or among a slice of them. Those in tensors are constants."""
+    if which is False:
+        return
+    mine, theirs = _numbers(node, which), _numbers(twin, which)
+    if mine != theirs:
+        raise Deviation(f"it computes with {mine} instead of {theirs}")
+
+
+def _numbers(node: Node, which: bool | slice) -> list[float]:
     given = node.args[which] if isinstance(which, slice) else (*node.args, *node.kwargs.values())
-    numbers = [tape.numbers.get(value.index) if isinstance(value, Ref) else value for value in leaves(given)]
-    return [number for number in numbers if isinstance(number, (int, float))]
+    return [value for value in leaves(given) if isinstance(value, (int, float))]
