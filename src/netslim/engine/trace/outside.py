@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from netslim.engine.trace.meta_kernels import META
 from netslim.modules import Network
 
 WAYS_OUT = frozenset((
     "numpy", "tolist", "data_ptr", "storage", "_typed_storage", "untyped_storage", "__array__", "__dlpack__",
     "__cuda_array_interface__", "__deepcopy__", "__reduce_ex__",
 ))  # fmt: skip
+OF_NUMBERS = frozenset(("tensor", "as_tensor", "asarray", "new_tensor"))
 TRUTH = "__bool__"
 CAME_IN = "outside torch"  # the name of the operation that may have made a tensor which nobody has seen before
 
@@ -54,11 +56,21 @@ class Overheard(TorchFunctionMode):
         self.read, self.module, self.answers = read, module, answers
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = _name(func)
+        name, kwargs = _name(func), kwargs or {}
         if name in WAYS_OUT:
             self.read(name, args[0])
-        result = func(*args, **(kwargs or {}))
+        if name in OF_NUMBERS and _without_numbers(name, args, kwargs):
+            return func(*args, **{**kwargs, "device": "cpu"}).to(META)
+        result = func(*args, **kwargs)
         return self.answers.answer(result, self.module()) if name == TRUTH else result
+
+
+def _without_numbers(name: str, args: Any, kwargs: Any) -> bool:
+    """Does torch.tensor(numbers, device=x.device) make a tensor that forgets its numbers, where x has none?"""
+    new = name == "new_tensor"
+    device = kwargs.get("device", args[0].device if new else None)
+    tensors = any(isinstance(value, Tensor) for value in args[new:])
+    return device is not None and torch.device(device) == META and not tensors
 
 
 def _name(func: Any) -> str:
