@@ -48,6 +48,14 @@ def test_a_selection_is_a_table():
     ]
 
 
+def test_a_selection_of_which_layers_were_taken_out_is_a_table_of_the_others():
+    keep = netslim.select_channels(toy(), 0.9, X, strict=False)
+    assert keep.at_floor == ["1", "4"]
+    del keep["1"]
+    assert str(keep).splitlines()[1].split() == ["4", "1", "of", "4"]
+    assert [line for line in keep.advice() if line.startswith("at the floor end 4 with 1: ")]
+
+
 def test_live_scales_and_floors_get_advice():
     model = toy()
     deep = netslim.select_channels(model, 0.8, X)

@@ -63,7 +63,7 @@ class Selection(dict[str, Tensor]):
         left = {what: f"{100 * (1 - share):.1f} %" for what, share in self.delivered.items()}
         return "\n".join(
             [
-                *rows({name: widths[name] for name in order}, self.held),
+                *rows({name: widths[name] for name in order if name in widths}, self.held),
                 f"removed {self.removed} of {self.prunable} prunable channels ({100 * self.asked:.3g} % asked)",
                 f"left: {left.get('parameters')} of the parameters, {left.get('macs')} of the multiply-adds",
                 *([f"latency: {times} ms, predicted"] if times else []),
@@ -82,9 +82,10 @@ class Selection(dict[str, Tensor]):
         if dead is not None and self.asked - dead > 0.1:
             asked = f"{100 * self.asked:.0f} % are removed, {100 * dead:.0f} % of the γ are dead"
             found.append(f"{asked} (at most 1 % of their layer's mean): train with the penalty first")
-        if self.at_floor:
-            more = f" and {len(self.at_floor) - 3} more" * (len(self.at_floor) > 3)
-            ends = ", ".join(f"{name} with {int(self[name].sum())}" for name in self.at_floor[:3])
+        at_floor = [name for name in self.at_floor if name in self]
+        if at_floor:
+            more = f" and {len(at_floor) - 3} more" * (len(at_floor) > 3)
+            ends = ", ".join(f"{name} with {int(self[name].sum())}" for name in at_floor[:3])
             found.append(f"at the floor end {ends}{more}: a higher floor, or a smaller ratio")
         return found
 
