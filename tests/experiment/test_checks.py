@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from netslim.data.order import Batches
-from netslim.experiment import checks
+from netslim.experiment import checks, stages
+from netslim.method.threshold import threshold
 from netslim.nets import VGG
 from netslim.training.gamma_histogram import GammaHistogram
 from netslim.training.gradual import GradualSlimming
@@ -99,3 +101,26 @@ def test_a_callback_that_cuts_inside_a_training_is_refused():
     checks.check_callbacks([GammaHistogram()])
     with pytest.raises(ValueError, match="GradualSlimming makes the network smaller inside a training"):
         checks.check_callbacks([GammaHistogram(), GradualSlimming(ratio=0.5)])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["weights=other.pt"], r"weights=.*other.pt does not fit VGG: features\.0\.weight is missing in the file"),
+        (["weights=text.pt"], "weights=.*text.pt cannot be read as tensors"),
+        (["optimizer.weight_decay=a"], "^optimizer: .*'str'"),
+        (["scheduler=warmup_linear", "scheduler.warmup=a"], "^scheduler: .*warmup=a"),
+    ],
+)
+def test_what_a_training_starts_from_is_tried_with_its_sweep(words, line, job_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": torch.ones(2)}, "other.pt")
+    Path("text.pt").write_text("hello")
+    with pytest.raises(ValueError, match=line):
+        stages.try_out(job_of(*words))
+
+
+def test_a_floor_by_layer_names_every_layer():
+    widths = {"a": torch.tensor([0.1, 0.2]), "b": torch.tensor([0.3, 0.4])}
+    with pytest.raises(ValueError, match="floor has no number for layer 'b'; give one for each layer, or one for all"):
+        threshold(widths, 0.5, floor={"a": 1})

@@ -48,6 +48,20 @@ def check(job: Job, module: LightningModule, images: Any) -> None:
             check_single(network, example, images)
 
 
+def check_recipe(job: Job, module: nn.Module) -> None:
+    """Optimisers and schedules can be made of what their settings say."""
+    later = job.finetune_scheduler or job.scheduler
+    recipes = [(job.optimizer, job.scheduler, job.epochs), (job.finetune_optimizer, later, job.finetune_epochs)]
+    for make_optimizer, make_scheduler, epochs in recipes:
+        what = "optimizer"
+        try:
+            optimizer, what = make_optimizer(module.parameters()), "scheduler"
+            if epochs:
+                make_scheduler(optimizer, epochs=epochs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{what}: {error}") from None
+
+
 def _nothing(network: nn.Module) -> None:
     """Most controls have nothing to refuse."""
 

@@ -109,11 +109,12 @@ def try_out(job: Job) -> tuple[LightningModule, LightningDataModule]:
     """Build what the job trains, and refuse it as its training would.
 
     Raises:
-        ValueError: network, data and ratio do not fit together.
+        ValueError: network, weights, data and ratio do not fit together.
     """
     images = job.data(seed=job.seed)
-    module = make_task(job, job.network(num_classes=images.num_classes), job.optimizer, job.strength)
+    module = make_task(job, dense_network(job, images.num_classes), job.optimizer, job.strength)
     checks.check(job, module, images)
+    checks.check_recipe(job, module)
     return module, images
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from netslim.experiment.job import Job
 from netslim.experiment.measurements import Candidate
 from netslim.experiment.networks import scores_of
-from netslim.method.scores import Magnitude, Scores
+from netslim.method.scores import Magnitude, Scores, is_score
 from netslim.method.scoring.layer_mean import LayerMean
 from netslim.method.scoring.per_mac import PerMac
 from netslim.method.scoring.uniform import Uniform
@@ -45,8 +45,11 @@ class Vote:
     needs_data = True
 
     def __post_init__(self) -> None:
-        if len(self.of) < 2:
-            raise ValueError(f"score=vote needs at least two scores to choose from, got {len(self.of)}")
+        given = list(self.of) if isinstance(self.of, Sequence) else [self.of]
+        if wrong := [score for score in given if not is_score(score)]:
+            raise ValueError(f"score=vote chooses among scores, and {wrong[0]!r} is none; see conf/score/vote.yaml")
+        if len(given) < 2:
+            raise ValueError(f"score=vote needs at least two scores to choose from, got {len(given)}")
 
 
 def check(images: Any) -> None:

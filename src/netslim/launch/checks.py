@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from netslim.experiment import pipeline
 from netslim.experiment.job import Job
 from netslim.launch import command_line, config, errors, quiet, running
+from netslim.launch.numbers import number
 from netslim.launch.trusted import targets
 from netslim.method.steps import checked_strength
 
@@ -76,6 +77,8 @@ def check(job: DictConfig) -> Job:
     _check_targets(settings)
     _check_name(settings.net)
     running.jobs_per_gpu(settings)
+    if settings.threads is not None:
+        number(settings, "threads", int, least=1)
     asked = config.job(settings, command="")
     if not asked.auto:
         checked_strength(asked.strength)

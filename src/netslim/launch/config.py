@@ -24,6 +24,7 @@ from netslim.training.distillation import Distillation, check_distillation
 from netslim.training.lr_schedules import SCHEDULES
 
 FINETUNE = [["epochs"], ["lr"], ["scheduler"], ["distill"], ["temperature"]]
+MEMBERS = {"penalty": ("value", "add_gradient"), "score": ("needs_data",), "schedule": ("rounds", "during")}
 OWN = {"max_epochs": "epochs=", "callbacks": "callbacks=", "logger": "logger=", "default_root_dir": "outputs="}
 
 
@@ -45,7 +46,7 @@ def job(cfg: DictConfig, command: str) -> Job:
         strength=numbers.strength(cfg) if epochs else numbers.no_penalty(cfg),
         ratio=None if target else number(cfg, "ratio", float),
         target=target,
-        seed=number(cfg, "seed", int, least=0),
+        seed=numbers.seed(cfg),
         epochs=epochs,
         finetune_epochs=numbers.finetune_epochs(cfg, schedule, epochs),
         network=factory(cfg, "net"),
@@ -127,6 +128,8 @@ def _finetune_scheduler(cfg: DictConfig) -> Callable[..., Any] | None:
                 f"finetune.scheduler={asked} is not known; there is {', '.join(SCHEDULES)}, or {{_target_: ...}}"
             )
         return SCHEDULES[asked]
+    if asked is not None and not isinstance(asked, DictConfig):
+        raise ValueError(f"finetune.scheduler={asked} is no schedule; give one of {', '.join(SCHEDULES)}")
     return None if asked is None else _partial(cfg, "finetune.scheduler", epochs=1)
 
 
@@ -148,7 +151,10 @@ def _other(cfg: DictConfig, group: str) -> Any:
     """The object of a door; None where it is the one that everything behind the door takes by itself."""
     if OmegaConf.to_container(cfg[group], resolve=True) == recorded.DEFAULTS[group]:
         return None
-    return _made(cfg[group], group)
+    made = _made(cfg[group], group)
+    if lacking := [name for name in MEMBERS[group] if not hasattr(made, name)]:
+        raise ValueError(f"{group}: {cfg[group]._target_} is no {group}, it has no {' and no '.join(lacking)}")
+    return made
 
 
 def _made(config: Any, name: str) -> Any:
@@ -157,6 +163,8 @@ def _made(config: Any, name: str) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, TypeError):
             raise ValueError(f"{name}: {config._target_}: {error.__cause__}") from None
+        if isinstance(error.__cause__, ValueError):
+            raise ValueError(f"{name}: {error.__cause__}") from None
         raise
 
 
@@ -174,7 +182,10 @@ def _makers(
 ) -> Iterator[Callable[..., Any]]:
     """The functions of a list: names of those that are known, or {_target_: ...} of one's own."""
     if not isinstance(cfg[key], ListConfig):
-        raise ValueError(f"{key}={cfg[key]} is no list; write {key}=[{{_target_: my.module.name}}]")
+        known_one = known is not None and cfg[key] in known
+        raise ValueError(
+            f"{key}={cfg[key]} is no list; write {key}=[{cfg[key] if known_one else '{_target_: my.module.name}'}]"
+        )
     for place, item in enumerate(cfg[key]):
         if known is not None and isinstance(item, str):
             if item not in known:

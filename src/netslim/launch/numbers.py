@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from netslim.experiment.job import SOME
 from netslim.experiment.measurements import AUTO
@@ -50,6 +50,13 @@ def epochs(cfg: DictConfig) -> int:
     return found
 
 
+def seed(cfg: DictConfig) -> int:
+    found: int = number(cfg, "seed", int, least=0)
+    if found >= 2**32:  # NumPy's takes no more
+        raise ValueError(f"seed={found} is too large; give at most {2**32 - 1}")
+    return found
+
+
 def strength(cfg: DictConfig) -> float:
     """λ: a number, or auto."""
     return AUTO if cfg["lambda"] == "auto" else float(number(cfg, "lambda", float))
@@ -72,7 +79,9 @@ def finetune_epochs(cfg: DictConfig, schedule: Schedule, epochs: int) -> int:
 
 def words(cfg: DictConfig, key: str) -> tuple[str, ...]:
     """A list of words, or one alone."""
-    given = cfg[key] or []
+    given = [] if cfg[key] is None else cfg[key]
+    if not isinstance(given, (str, ListConfig, list)):
+        raise ValueError(f"{key}={given} is no list of words; leave it out, or see netslim --settings")
     return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 

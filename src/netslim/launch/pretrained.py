@@ -18,6 +18,8 @@ def resolved(cfg: DictConfig) -> DictConfig:
     Raises:
         ValueError: there is no such file, or both are given.
     """
+    if "pretrained" in cfg.net and cfg.net._target_.startswith("netslim.nets.") and cfg.net._target_ not in LIBRARIES:
+        raise ValueError("net.pretrained is for net=torchvision and net=timm; give a file, weights=FILE")
     if "pretrained" in cfg.net and cfg.net._target_ in LIBRARIES:
         cfg = copy.deepcopy(cfg)
         with flag_override(cfg, ["struct", "readonly"], [False, False]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netslim.method.schedules import Schedule
+from netslim.method.threshold import is_number
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Passes(Schedule):
     most: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.passes < 1:
+        if not (isinstance(self.passes, int) and self.passes >= 1):
             raise ValueError(f"schedule.passes={self.passes} is no number of rounds; give 1 or more")
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"schedule.epochs={self.epochs} trains nothing between the passes; give 1 or more")
-        if not 0 < self.most < 1:
+        if self.epochs is not None and not (isinstance(self.epochs, int) and self.epochs >= 1):
+            raise ValueError(f"schedule.epochs={self.epochs} is no number of epochs between the passes; give 1 or more")
+        if not (is_number(self.most) and 0 < self.most < 1):
             raise ValueError(f"schedule.most={self.most} is no share of a layer; give one between 0 and 1, such as 0.5")
 
     def rounds(self, ratio: float) -> tuple[float, ...]:

@@ -114,7 +114,7 @@ def scores_of(network: nn.Module, score: Score | Scores | None, connections: Cal
         return Magnitude()(network)
     if isinstance(score, Scores):
         return checked(score, bn_layers(network))
-    if not (callable(score) and hasattr(score, "needs_data")):
+    if not is_score(score):
         raise ValueError(f"score must be a Score (callable, with needs_data) or Scores, got {type(score).__name__}")
     check_without_data(score)
     return evaluate(score, network, (), 0, connections() if needs_connections(score) else {})
@@ -128,6 +128,10 @@ def evaluate(score: Score, network: nn.Module, batches: Iterable[Any], seed: int
     """
     more = (connections,) if needs_connections(score) else ()
     return checked(score(network, batches, seed, *more), bn_layers(network))
+
+
+def is_score(score: object) -> bool:
+    return callable(score) and hasattr(score, "needs_data")
 
 
 def needs_connections(score: Score) -> bool:

@@ -131,6 +131,8 @@ def least(widths: Mapping[str, int], floor: Floor, most: float = 1.0) -> dict[st
 
 def _floors(scores: Mapping[str, Tensor], floor: Floor) -> npt.NDArray[np.int64]:
     """Channels that each layer keeps at least, shape (layers,)."""
+    if isinstance(floor, Mapping) and (without := [name for name in scores if name not in floor]):
+        raise ValueError(f"floor has no number for layer {without[0]!r}; give one for each layer, or one for all")
     least = [floor[name] if isinstance(floor, Mapping) else floor for name in scores]
     widths = [len(score) for score in scores.values()]
     return np.array([math.ceil(n * width) if 0 < n < 1 else n for n, width in zip(least, widths, strict=True)])
