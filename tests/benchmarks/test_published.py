@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import published
@@ -19,6 +20,23 @@ def test_the_records_are_there():
     missing = {source for source in sources if source != "paper" and not (published.PUBLISHED / source).exists()}
     sweeps = {f"high_ratio_{of}/methods.md" for of in ("digits", "cifar", "cifar_macs")}  # hours of training
     assert missing <= {"benchmark/runtime_latency.md", *sweeps}  # the first needs a machine that does nothing else
+
+
+def test_the_trained_network_is_as_its_records_say():
+    folder = published.PUBLISHED / "trained_network"
+    stages = [json.loads(path.read_text()) for path in folder.glob("records/*/record.json")]
+    (slim,) = [stage for stage in stages if stage["stage"] == "slim"]
+    tuned = [{**slim["slim"], "test": stage["test"]} for stage in stages if stage["stage"] == "finetune"]
+    recalibrated = {**slim["slim"], **slim["recalibrated"]}
+    expected = [
+        [f"{100 * one['test']['correct'] / one['test']['total']:.2f}", f"{one['params']:,}", f"{one['macs']:,}"]
+        for one in (slim["dense"], slim["slim"], recalibrated, *tuned)
+    ]
+    (table,) = published.tables((folder / "record.md").read_text())
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert [cells[1:] for cells in rows[:4]] == expected
+    given = [stage["test"] for stage in stages if stage["stage"] == "train"]
+    assert given == 2 * [slim["dense"]["test"]]  # as it was trained, and as it was read again
 
 
 def test_a_changed_number_is_found():
