@@ -135,6 +135,12 @@ def test_a_collapse_is_explained(jobs: list[FinishedJob]) -> None:
     ]
 
 
+def test_of_passes_the_dead_of_the_first_training_are_not_those_of_the_cut(jobs: list[FinishedJob]) -> None:
+    rounds = [replace(job, more=[job.slim]) for job in jobs[:1] if job.slim]
+    (said,) = collapses(results.Group("", rounds), 0.9)
+    assert "how many of its γ were dead is not recorded; the narrowest layer, bn1, keeps 1 of 50 channels." in said
+
+
 def test_a_network_that_shrank_in_its_training_has_one_sentence_and_no_collapse(jobs: list[FinishedJob]) -> None:
     group, _ = results.groups(jobs)
     assert collapses(group, 0.9) == []

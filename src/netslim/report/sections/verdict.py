@@ -36,8 +36,9 @@ class Cut:
 
     @property
     def dead(self) -> float | None:
-        """Share of the trained network's γ that are dead; not known where channels were removed as it was trained."""
-        found = mean_std(gammas.dead_share(job.train) for job in self.jobs if job.slim and job.train.scales)
+        """Share of the trained network's γ that are dead; not known where it was trained on after a removal."""
+        whole = [job for job in self.jobs if job.slim and not job.more and job.train.scales]
+        found = mean_std(gammas.dead_share(job.train) for job in whole)
         return found.mean if found else None
 
     @property
@@ -246,7 +247,7 @@ class Verdict:
 def dead_share(cut: Cut) -> str:
     """The share of dead γ against the share of channels removed."""
     if cut.dead is None:
-        return "no γ is recorded for it"
+        return "how many of its γ were dead is not recorded"
     dead = f"{100 * cut.dead:.1f} % of the γ are dead (at most 1 % of their layer's mean)"
     if cut.dead >= cut.removed:
         return f"{dead}, enough for all that is removed"
