@@ -29,7 +29,7 @@ class Control:
     @property
     def ratio(self) -> float | None:
         """The ratio of all its jobs; None where they have several, or where it has none."""
-        own = any(record.ratio is not None or record.target for record in self.tests)
+        own = any(map(is_small, self.tests))
         return _only(job.ratio for _, job in self.jobs) if own else None
 
     @property
@@ -50,6 +50,11 @@ class Control:
         """The mean of ``params``, ``macs`` or ``train_macs``; None where none is known."""
         found = mean_std(value for record in self.tests if (value := getattr(record, name)) is not None)
         return found.mean if found else None
+
+
+def is_small(record: ControlRecord) -> bool:
+    """Whether it is of the size of a slim network, not of the dense one's."""
+    return record.ratio is not None or bool(record.target)
 
 
 def epochs_of(record: ControlRecord) -> int:

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from netslim.experiment.measurements import Cut, Layer, Measured, Recalibrated, Run, Size, Test
 from netslim.experiment.records import ControlRecord, FinishedJob
 from netslim.report import results
+from netslim.report.figures import accuracy
 from netslim.report.sections.comparison import collapses, methods, sentences, table
+from netslim.report.sections.cost import near
 from netslim.report.sections.overview import document
 from netslim.report.sections.verdict import Verdict
 
@@ -149,6 +151,23 @@ def test_a_network_that_shrank_in_its_training_has_one_sentence_and_no_collapse(
         "and 40.0 times fewer MACs than the dense network, which was not trained here; the narrowest layer, bn1, keeps "
         "1 of 50 channels."
     ]
+
+
+def test_of_a_network_that_shrank_the_controls_are_told(jobs: list[FinishedJob]) -> None:
+    job = jobs[3]
+    dense = replace(of_size(1, 9300, 0, job.train.run), name="dense", control="dense network", ratio=None)
+    job.controls = [of_size(9200, 9100, 0, job.train.run), dense]
+    (said,) = Verdict(results.Group("", [job])).sentences()
+    assert "40.0 times fewer MACs than the dense network; the narrowest layer" in said
+    assert said.endswith(" Controls: uniform widths from scratch 91.00 % and dense network 93.00 %.")
+
+
+def test_controls_far_below_are_not_drawn_those_near_are() -> None:
+    def path(*scores: float) -> accuracy.Path:
+        return accuracy.Path(f"{scores}", [accuracy.Point(1, 1, results.MeanStd(score, None, 1)) for score in scores])
+
+    dense, uniform, random = path(0.8), path(0.6, 0.55), path(0.6, 0.1)
+    assert near([path(0.62)], [dense, uniform, random]) == ([dense, uniform], [random.label])
 
 
 def test_a_report_of_both_methods_is_made(jobs: list[FinishedJob]) -> None:

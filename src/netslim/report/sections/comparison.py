@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from netslim.experiment.measurements import Size
-from netslim.experiment.records import ControlRecord, FinishedJob
+from netslim.experiment.records import FinishedJob
 from netslim.report import formats, intervals
+from netslim.report.controls import is_small
 from netslim.report.render.document import Table
 from netslim.report.results import Group, MeanStd, mean_std
 from netslim.report.sections.verdict import Cut, dead_share, mean, score
@@ -85,11 +86,7 @@ def _control(group: Group, cut: Cut) -> str:
 def _kinds(cuts: Iterable[Cut]) -> list[str]:
     """The controls of the size of the slim network."""
     records = (record for cut in cuts for job in cut.jobs for record in job.controls)
-    return formats.distinct(record.control for record in records if _is_small(record))
-
-
-def _is_small(record: ControlRecord) -> bool:
-    return record.ratio is not None or bool(record.target)
+    return formats.distinct(record.control for record in records if is_small(record))
 
 
 def _of_control(cut: Cut, words: str) -> MeanStd | None:
@@ -170,7 +167,7 @@ def _sizes(cut: Cut) -> tuple[list[Size], list[Size]]:
 def _dense(groups: Sequence[Group]) -> str:
     """The control that is as large as the dense network."""
     records = {record.name: record for group in groups for job in group.jobs for record in job.controls}
-    large = [record for record in records.values() if not _is_small(record)]
+    large = [record for record in records.values() if not is_small(record)]
     shown = formats.unit(groups[0].metric).cell(mean_std(record.test.score for record in large))
     return f"The {large[0].control}, trained for as many epochs: {shown}. " if large else ""
 

@@ -52,14 +52,14 @@ def path(group: Group, strength: float, *, named: bool) -> accuracy.Path:
             sum(sizes) / len(slims) for sizes in zip(*((s.small.params, s.small.macs) for s in slims), strict=True)
         )
         points.append(accuracy.Point(params, macs, list(known.values())[-1]))
-    words = [group.label] if named else [group.label, formats.label(strength)]
+    words = [group.label or group.jobs[0].method] if named else [group.label, formats.label(strength)]
     return accuracy.Path(", ".join(filter(None, words)), points)
 
 
 def near(paths: Sequence[accuracy.Path], compared: Sequence[accuracy.Path]) -> tuple[list[accuracy.Path], list[str]]:
     """The controls that are drawn, and the names of those that would take most of the height from the networks."""
     known = [point.result.mean for path in paths for point in path.points]
-    low, high = min(known), max(known)
+    low, high = min(known), max(known + [point.result.mean for path in compared for point in path.points])
     lowest = low - (high - low)
     far = [path for path in compared if min(point.result.mean for point in path.points) < lowest]
     return [path for path in compared if path not in far], [path.label for path in far]

@@ -12,6 +12,7 @@ from functools import cached_property
 from netslim.experiment.measurements import AUTO
 from netslim.experiment.records import FinishedJob, Layer, Test
 from netslim.report import formats, gammas, intervals
+from netslim.report.controls import is_small
 from netslim.report.results import STAGES, Group, mean_std, tests
 
 LEAST = 0.1  # a smaller ratio is not worth a try
@@ -191,11 +192,24 @@ class Verdict:
         cut = self.deepest
         layer = cut.narrowest
         return (
-            f"Slimming during the training to {formats.ratio(cut.ratio)} ends with {self._shown(cut.final)} "
-            f"{self.unit.name} ({formats.label(cut.strength)}){self._guessing(cut)}, with {cut.times('params')} times "
-            f"fewer parameters and {cut.times('macs')} times fewer MACs than the dense network, which was not trained "
-            f"here; the narrowest layer, {layer.name}, keeps {layer.kept} of {layer.channels} channels."
+            f"Slimming during the training to {formats.ratio(cut.ratio, self.group.of)} ends with "
+            f"{self._shown(cut.final)} {self.unit.name} ({formats.label(cut.strength)}){self._guessing(cut)}, with {cut.times('params')} times "
+            f"fewer parameters and {cut.times('macs')} times fewer MACs than the dense network"
+            f"{self._dense_control(cut)}; the narrowest layer, {layer.name}, keeps {layer.kept} of {layer.channels} "
+            f"channels.{self._controls(cut)}"
         )
+
+    def _dense_control(self, cut: Cut) -> str:
+        trained = any(not is_small(record) for job in cut.jobs for record in job.controls)
+        return "" if trained else ", which was not trained here"
+
+    def _controls(self, cut: Cut) -> str:
+        """What was trained to compare with, as a sentence."""
+        found: dict[str, list[Test]] = {}
+        for record in (record for job in cut.jobs for record in job.controls):
+            found.setdefault(record.control, []).append(record.test)
+        words = [f"{words} {self._shown(tests)}" for words, tests in found.items()]
+        return f" Controls: {formats.listing(words)}." if words else ""
 
     def next_step(self) -> str:
         cut, seeds = self.deepest, ""
