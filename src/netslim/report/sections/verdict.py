@@ -193,10 +193,10 @@ class Verdict:
         layer = cut.narrowest
         return (
             f"Slimming during the training to {formats.ratio(cut.ratio, self.group.of)} ends with "
-            f"{self._shown(cut.final)} {self.unit.name} ({formats.label(cut.strength)}){self._guessing(cut)}, with {cut.times('params')} times "
-            f"fewer parameters and {cut.times('macs')} times fewer MACs than the dense network"
-            f"{self._dense_control(cut)}; the narrowest layer, {layer.name}, keeps {layer.kept} of {layer.channels} "
-            f"channels.{self._controls(cut)}"
+            f"{self._shown(cut.final)} {self.unit.name} ({formats.label(cut.strength)}){self._guessing(cut)}, with "
+            f"{cut.times('params')} times fewer parameters and {cut.times('macs')} times fewer MACs than the dense "
+            f"network{self._dense_control(cut)}; the narrowest layer, {layer.name}, keeps {layer.kept} of "
+            f"{layer.channels} channels.{self._controls(cut)}"
         )
 
     def _dense_control(self, cut: Cut) -> str:
