@@ -3,8 +3,8 @@
     netslim.slim(model, target_latency=0.5, latency=netslim.LatencyTable("onnx"), example_input=x)
 
 Each convolution and linear layer is measured on a grid of widths, where somebody asks; between them its time is
-interpolated. A network takes the sum over its layers, times a factor: by which the dense network takes longer than its
-layers alone (it has others too), or not as long (a runtime joins layers).
+interpolated. A network takes a call of the runtime and the sum over its layers, times a factor: by which the dense
+network takes longer than its layers alone (it has others too), or not as long (a runtime joins layers).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from netslim.modules import tensors_in
 
 KERNEL = 8  # channels that fast kernels compute at once
 WIDTHS = [KERNEL, *(width for power in range(4, 24) for width in (2**power, 3 * 2 ** (power - 1)))]  # 8, 16, 24, 32, 48
+NOTHING = LayerShape(rows=1, inputs=1, outputs=1)  # takes as long as a call of the runtime, which a network pays once
 LAYER, NETWORK = 0.01, 0.3  # seconds that one is run for, ten times at least
 
 
@@ -83,16 +84,19 @@ class LatencyTable:
     def __call__(self, model: nn.Module, example_input: Any, layers: Sequence[LayerShape]) -> Times:
         known, given = MeasuredTimes(self.runtime.version), repeated(example_input, self.batch)
         images = len(tensors_in(example_input)[0])
+        call = self._time(known, NOTHING)
         open_it = partial(self.runtime.network, model, given)
         whole = known(_digest(model, layers, given), open_it, given, NETWORK)
 
         def alone(layers: Sequence[LayerShape]) -> float:
-            return sum(self._time(known, replace(each, rows=each.rows * self.batch // images)) for each in layers)
+            times = (self._time(known, replace(each, rows=each.rows * self.batch // images)) for each in layers)
+            return sum(max(0.0, time - call) for time in times)
 
-        factor = whole / alone(layers)
+        dense = alone(layers)
+        factor = max(0.0, whole - call) / dense if dense else 0.0
 
         def times(layers: Sequence[LayerShape]) -> float:
-            found = factor * alone(layers)
+            found = call + factor * alone(layers)
             known.save()
             return found
 
