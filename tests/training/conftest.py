@@ -38,6 +38,17 @@ class Weights(Callback):
         self.state = copy.deepcopy(pl_module.state_dict())
 
 
+class Killed(Callback):
+    """Ends the training at a batch of an epoch."""
+
+    def __init__(self, epoch: int, batch: int = 1) -> None:
+        self.at = epoch, batch
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.at:
+            raise RuntimeError("killed")
+
+
 @dataclass
 class Case:
     """data: what fit gets: loaders, or a data module. network: what is slimmed. oracle: what is compared, default the

@@ -20,6 +20,7 @@ from netslim.method.scoring.layer_mean import LayerMean
 from netslim.method.shrinking.proximal import Proximal
 from netslim.nets import VGG
 from netslim.training.lr_schedules import multistep
+from tests.training.conftest import Killed
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -88,15 +89,6 @@ def test_without_a_loss_lambda_and_the_scales_are_as_by_hand() -> None:
     assert seen.strengths == pytest.approx([*wanted, 0.0, 0.0, 0.0, 0.0], rel=1e-5)
     assert float((seen.scales[4] == 0).sum()) == 18  # they have faded within an epoch
     torch.testing.assert_close(seen.scales[7].max(), torch.tensor(gamma))  # the others are as they were
-
-
-class Killed(Callback):
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.current_epoch == self.epoch and batch_idx == 1:
-            raise RuntimeError("killed")
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

@@ -21,7 +21,7 @@ from netslim import GradualSlimming
 from netslim.engine.cut.plan import rows_of
 from netslim.method.scores import Scores
 from netslim.nets import VGG, PreResNet
-from tests.training.conftest import QUIET
+from tests.training.conftest import QUIET, Killed
 
 X = torch.randn(32, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 DATA = DataLoader(TensorDataset(X, torch.arange(32) % 4), batch_size=16)
@@ -132,12 +132,6 @@ def test_step_for_step_as_the_masked_training(build: str, optimizer: Any, score:
         torch.testing.assert_close(small.eval()(X), masked.eval()(X), rtol=1e-9, atol=1e-9)
 
 
-class Killed(Callback):
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.current_epoch == 3:
-            raise RuntimeError("killed")
-
-
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("average", ["callback", "module"])
 def test_averages_are_resumed_with_the_same_bits(average: str, tmp_path: Path) -> None:
@@ -151,7 +145,7 @@ def test_averages_are_resumed_with_the_same_bits(average: str, tmp_path: Path) -
     keep = [ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)]
     whole = run()
     with pytest.raises(RuntimeError, match="killed"):
-        run(*keep, Killed(), **saving)
+        run(*keep, Killed(3, 0), **saving)
     resumed = run(*keep, **saving, ckpt_path=tmp_path / "last.ckpt")
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 

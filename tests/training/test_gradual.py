@@ -19,6 +19,7 @@ from netslim.data import InMemoryData, synthetic
 from netslim.engine.cut.plan import rows_of
 from netslim.nets import VGG, PreResNet
 from netslim.training.sparsity import terms
+from tests.training.conftest import Killed
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -146,15 +147,6 @@ def test_a_gradual_training_is_step_for_step_that_of_the_masked_network() -> Non
     assert [sum(map(len, kept.values())) for kept in ours.kept] == [21, 13, 10, 9, 9, 9, 9, 9]
     for small, masked in zip(ours.seen, theirs.seen, strict=True):
         torch.testing.assert_close(small, masked, rtol=1e-9, atol=1e-9)
-
-
-class Killed(Callback):
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.current_epoch == self.epoch and batch_idx == 1:
-            raise RuntimeError("killed")
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

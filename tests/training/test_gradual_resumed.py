@@ -15,7 +15,7 @@ from lightning.pytorch.tuner import Tuner
 from torch.utils.data import DataLoader
 
 from netslim import AutoSparsity, GradualSlimming, Sparsity
-from tests.training.conftest import QUIET, loader, samples
+from tests.training.conftest import QUIET, Killed, loader, samples
 from tests.training.modules_of_lightning import Plain
 from tests.training.test_gradual_in_lightning import fit, gradual, width
 
@@ -24,15 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
-
-
-class Killed(Callback):
-    def __init__(self, epoch: int, batch: int) -> None:
-        self.at = epoch, batch
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if (trainer.current_epoch, batch_idx) == self.at:
-            raise RuntimeError("killed")
 
 
 def resumed(folder: Path, callbacks: Any, at: tuple[int, int], seen: Callback) -> LightningModule:
