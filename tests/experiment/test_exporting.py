@@ -1,5 +1,6 @@
 """``export=``: files at the end of a job. Oracle: the saved slim network, run in PyTorch and counted."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -112,4 +113,14 @@ def test_an_unknown_format_is_refused_before_the_training(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "export=[pt2,int8]")
     assert "export=int8 makes its file of the ONNX file; write export=[onnx,int8]" in capsys.readouterr().err
+    assert not list(tmp_path.glob("lab/train_*/weights.pt"))
+
+
+def test_a_format_whose_package_is_missing_is_refused_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, "export=[onnx]")
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "netslim: error: ONNX needs the package onnxscript: pip install 'netslim[onnx]'"
     assert not list(tmp_path.glob("lab/train_*/weights.pt"))

@@ -92,6 +92,7 @@ ANSWERS: dict[str, tuple[int, Callable[[Any], str]]] = {
     "builtins.ValueError": (MISTAKE, in_one_line),
     "builtins.OSError": (MISTAKE, in_one_line),  # no such file, no permission, no space: the message names it
     "builtins.FloatingPointError": (MISTAKE, in_one_line),
+    "builtins.ModuleNotFoundError": (MISTAKE, in_one_line),  # a package that the user has not installed
 }
 
 
