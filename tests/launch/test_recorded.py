@@ -52,9 +52,9 @@ def test_what_is_behind_a_door_makes_another_stage_where_it_works():
     everything = ["train", "slim", "finetune"]
     assert changed("slimming.most=0.5") == changed("score=layer_mean") == ["slim", "finetune"]
     assert changed("scale_decay=0") == everything
-    assert changed("score._target_=collections.OrderedDict") == ["slim", "finetune"]
+    assert changed("score._target_=netslim.method.scoring.variance.Variance") == ["slim", "finetune"]
     assert changed("finetune.distill=0.7") == changed("finetune.scheduler=cosine") == ["finetune"]
-    assert changed("penalty._target_=collections.OrderedDict") == everything
+    assert changed("penalty._target_=netslim.method.shrinking.proximal.Proximal") == everything
     assert changed("callbacks=[{_target_: lightning.pytorch.callbacks.Timer}]") == everything
     assert changed("task._target_=netslim.training.classification.SlimmingTask") == everything
 
