@@ -220,7 +220,7 @@ def test_batches_that_forward_does_not_take_need_an_example(tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"ratio": "0.5"}, {"ratio": 0.5, "split": "valid"}])
 def test_arguments_of_the_wrong_kind(wrong):
-    with pytest.raises(ValueError, match=r"prune ratio 0\.5 is outside|split is 'valid'"):
+    with pytest.raises(ValueError, match=r"prune ratio '0\.5' is outside|split is 'valid'"):
         netslim.Slimming(**wrong)
     assert (netslim.Slimming(np.float32(0.5)).ratio, netslim.Sparsity(np.float32(0.5)).strength) == (0.5, 0.5)
     for strength in ("1e-4", float("inf"), float("nan")):
