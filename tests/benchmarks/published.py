@@ -5,7 +5,7 @@
 
 A table stands between two comments, ``<!-- table benchmark/slim_speed.md 1 -->`` (the first table of that record) or
 ``<!-- table paper -->`` (what ``python -m netslim.report.paper`` prints), and ``<!-- end -->``; the picture between
-``<!-- headline high_ratio_cifar_macs -->`` and ``<!-- end -->``.
+``<!-- headline high_ratio_digits -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations

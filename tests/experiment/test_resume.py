@@ -72,12 +72,12 @@ def test_a_killed_sweep_ends_with_the_bits_of_an_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
+def test_ten_kills_at_random_moments_change_nothing(tmp_path):
     whole, killed, moments = tmp_path / "whole", tmp_path / "killed", random.Random(0)
     longer = ["epochs=8", "finetune.epochs=6"]
     finish(start(whole, *longer))
     hits = 0
-    for _ in range(20):
+    for _ in range(10):
         process = start(killed, *longer)
         for line in process.stdout:  # imports and the like are behind it
             if line.startswith("Launching"):
@@ -86,7 +86,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         hits += process.returncode == -signal.SIGKILL
-    assert hits > 10  # of the others the sweep had ended before
+    assert hits > 5  # of the others the sweep had ended before
     finish(start(killed, *longer))
 
     assert len(everything(whole)) == 4 + 2 * 4 + 4 * (3 + 3) + 4  # four jobs, four tables
