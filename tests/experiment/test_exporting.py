@@ -15,16 +15,11 @@ from netslim.experiment.records import JobRecord, read
 from netslim.measure import export
 from netslim.measure.latency import Latency, in_turns
 from netslim.nets import VGG
-from tests.commands import call
-
-WORDS = [
-    "data=synthetic", "data.source.size=8", "data.source.train=64", "data.val_size=8", "logger=none", "name=lab",
-    "net.layers=[8,M,12]", "net.in_channels=3", "epochs=1", "finetune.epochs=1", "target_macs=0.6", "lambda=0",
-]  # fmt: skip
+from tests.commands import small
 
 
 def run(outputs: Path, *words: str) -> None:
-    call(*WORDS, f"outputs={outputs}", *words)
+    small(outputs, "target_macs=0.6", "lambda=0", *words)
 
 
 def test_a_job_ends_in_files_and_a_table(tmp_path, capsys):

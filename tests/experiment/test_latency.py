@@ -10,16 +10,11 @@ from netslim.experiment import paths
 from netslim.measure import runtimes
 from netslim.nets import VGG
 from tests.clocks import multiply_adds
-from tests.commands import call
-
-WORDS = [
-    "epochs=1", "finetune.epochs=0", "lambda=1e-2", "data=synthetic", "data.source.size=8", "data.source.train=64",
-    "data.val_size=8", "net.layers=[16,M,24]", "net.in_channels=3", "name=lab", "logger=none",
-]  # fmt: skip
+from tests.commands import small
 
 
 def run(outputs: Path, *words: str) -> None:
-    call(*WORDS, f"outputs={outputs}", *words)
+    small(outputs, "finetune.epochs=0", "net.layers=[16,M,24]", *words)
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,7 @@ import torch
 import netslim
 from netslim.experiment import paths
 from netslim.nets import VGG
-from tests.commands import call
-
-WORDS = [
-    "epochs=1", "finetune.epochs=1", "lambda=1e-2", "data=synthetic", "data.source.size=8", "data.source.train=64",
-    "data.val_size=8", "net.layers=[8,M,12]", "net.in_channels=3", "name=lab", "logger=none",
-]  # fmt: skip
-
-
-def run(outputs: Path, *words: str) -> None:
-    call(*WORDS, f"outputs={outputs}", *words)
+from tests.commands import small as run
 
 
 @pytest.fixture(scope="module")
